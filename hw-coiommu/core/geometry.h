@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Sizes of tracking units and pin blocks, and what follows from a container's
+ * mapping budget.
+ *
+ * VFIO type1 holds 65535 mappings per container by default.  A block is one
+ * mapping (one more where a hole cuts it), and we never plan past half of the
+ * budget, so that BARs, the rest of the machine and other devices fit too.
+ */
+#ifndef COIOMMU_GEOMETRY_H
+#define COIOMMU_GEOMETRY_H
+
+#define COIOMMU_BLOCK_SHIFT_DEFAULT 21
+#define COIOMMU_BLOCK_SHIFT_MAX     30
+
+/* VFIO type1's default, and what we assume where no container says. */
+#define COIOMMU_DEFAULT_BUDGET      65535
+
+/*
+ * The smallest block, from 2 MiB (or the unit, if larger) to 1 GiB, of which
+ * half of the default budget covers @ram_bytes (at least 1).  1 GiB if none
+ * does.
+ */
+unsigned coiommu_auto_block_shift(uint64_t ram_bytes, unsigned unit_shift);
+
+/*
+ * The largest range, in bytes, that fits half of a budget of @mappings, at
+ * whatever address it starts: n blocks hold any range of n - 1 block sizes.
+ * Never less than one block.  UINT64_MAX, as a budget or as the result, is "no
+ * limit".
+ */
+uint64_t coiommu_max_mapping(uint64_t mappings, unsigned block_shift);
+
+#endif /* COIOMMU_GEOMETRY_H */

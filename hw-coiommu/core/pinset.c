@@ -1,0 +1,307 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The pin set: see pinset.h.
+ */
+#include "osdep.h"
+#include "pinset.h"
+
+/*
+ * Block numbers are 52 bits at most, so on a 64-bit host both they and the
+ * array indices are kept in the hash's pointers themselves.
+ */
+G_STATIC_ASSERT(sizeof(gsize) == sizeof(uint64_t));
+
+static guint pinset_hash(gconstpointer key)
+{
+    uint64_t block = GPOINTER_TO_SIZE(key);
+
+    return block ^ (block >> 32);
+}
+
+void coiommu_pinset_init(CoiommuPinset *set)
+{
+    *set = (CoiommuPinset) {
+        .pins = g_array_new(false, false, sizeof(CoiommuPin)),
+        .index = g_hash_table_new(pinset_hash, g_direct_equal),
+    };
+    qemu_mutex_init(&set->lock);
+    qemu_cond_init(&set->turn);
+}
+
+void coiommu_pinset_destroy(CoiommuPinset *set)
+{
+    qemu_cond_destroy(&set->turn);
+    qemu_mutex_destroy(&set->lock);
+    g_array_free(set->pins, true);
+    g_hash_table_destroy(set->index);
+    set->pins = NULL;
+    set->index = NULL;
+}
+
+/* ---- With the lock held ---- */
+
+static CoiommuPin *pin_at(CoiommuPinset *set, size_t i)
+{
+    return &g_array_index(set->pins, CoiommuPin, i);
+}
+
+/* Valid until the lock is dropped. */
+static CoiommuPin *pin_find(CoiommuPinset *set, uint64_t block)
+{
+    gpointer value;
+
+    if (!g_hash_table_lookup_extended(set->index, GSIZE_TO_POINTER(block),
+                                      NULL, &value)) {
+        return NULL;
+    }
+    return pin_at(set, GPOINTER_TO_SIZE(value));
+}
+
+static CoiommuPin *pin_add(CoiommuPinset *set, uint64_t block)
+{
+    CoiommuPin pin = { .block = block };
+
+    g_hash_table_insert(set->index, GSIZE_TO_POINTER(block),
+                        GSIZE_TO_POINTER(set->pins->len));
+    g_array_append_val(set->pins, pin);
+    return pin_at(set, set->pins->len - 1);
+}
+
+static void pin_remove(CoiommuPinset *set, CoiommuPin *pin)
+{
+    size_t i = pin - pin_at(set, 0);
+    size_t last = set->pins->len - 1;
+
+    g_hash_table_remove(set->index, GSIZE_TO_POINTER(pin->block));
+    if (i != last) {
+        g_hash_table_insert(set->index,
+                            GSIZE_TO_POINTER(pin_at(set, last)->block),
+                            GSIZE_TO_POINTER(i));
+    }
+    g_array_remove_index_fast(set->pins, i);
+}
+
+static bool pin_is_free(const CoiommuPin *pin)
+{
+    return pin->state == COIOMMU_PIN_PINNED && pin->next == pin->serving;
+}
+
+/* ---- The set as a whole ---- */
+
+CoiommuPinTotals coiommu_pinset_totals(CoiommuPinset *set)
+{
+    CoiommuPinTotals totals;
+
+    qemu_mutex_lock(&set->lock);
+    totals = (CoiommuPinTotals) {
+        .pinned = set->pinned,
+        .bytes = set->bytes,
+        .peak = set->peak,
+        .charged = set->charged,
+        .quota = set->quota,
+    };
+    qemu_mutex_unlock(&set->lock);
+    return totals;
+}
+
+void coiommu_pinset_set_quota(CoiommuPinset *set, uint64_t quota)
+{
+    qemu_mutex_lock(&set->lock);
+    set->quota = quota;
+    qemu_mutex_unlock(&set->lock);
+}
+
+bool coiommu_pinset_has(CoiommuPinset *set, uint64_t block)
+{
+    CoiommuPin *pin;
+    bool has;
+
+    qemu_mutex_lock(&set->lock);
+    pin = pin_find(set, block);
+    has = pin && pin->state == COIOMMU_PIN_PINNED;
+    qemu_mutex_unlock(&set->lock);
+    return has;
+}
+
+bool coiommu_pinset_get(CoiommuPinset *set, size_t i, CoiommuPin *pin)
+{
+    bool has;
+
+    qemu_mutex_lock(&set->lock);
+    has = i < set->pins->len;
+    if (has) {
+        *pin = *pin_at(set, i);
+    }
+    qemu_mutex_unlock(&set->lock);
+    return has;
+}
+
+/* ---- Entering and leaving a block ---- */
+
+bool coiommu_pinset_enter(CoiommuPinset *set, uint64_t block)
+{
+    CoiommuPin *pin;
+    uint32_t ticket;
+    bool pinned;
+
+    qemu_mutex_lock(&set->lock);
+    pin = pin_find(set, block);
+    if (!pin) {
+        pin = pin_add(set, block);
+    }
+    ticket = pin->next++;
+    while (pin->serving != ticket) {
+        qemu_cond_wait(&set->turn, &set->lock);
+        /* Our ticket keeps the entry, but it may have moved. */
+        pin = pin_find(set, block);
+    }
+    pinned = pin->state == COIOMMU_PIN_PINNED;
+    qemu_mutex_unlock(&set->lock);
+    return pinned;
+}
+
+bool coiommu_pinset_try_enter(CoiommuPinset *set, uint64_t block,
+                              CoiommuPinFilter *filter, void *opaque)
+{
+    CoiommuPin *pin;
+    bool in;
+
+    qemu_mutex_lock(&set->lock);
+    pin = pin_find(set, block);
+    in = pin && pin_is_free(pin) && (!filter || filter(pin, opaque));
+    if (in) {
+        pin->next++;
+    }
+    qemu_mutex_unlock(&set->lock);
+    return in;
+}
+
+void coiommu_pinset_leave(CoiommuPinset *set, uint64_t block)
+{
+    CoiommuPin *pin;
+
+    qemu_mutex_lock(&set->lock);
+    pin = pin_find(set, block);
+    pin->serving++;
+    if (pin->serving != pin->next) {
+        qemu_cond_broadcast(&set->turn);
+    } else if (pin->state == COIOMMU_PIN_ABSENT) {
+        pin_remove(set, pin);
+    }
+    qemu_mutex_unlock(&set->lock);
+}
+
+bool coiommu_pinset_wait_release(CoiommuPinset *set)
+{
+    bool waits;
+
+    qemu_mutex_lock(&set->lock);
+    waits = set->unmapping != 0;
+    if (waits) {
+        uint64_t released = set->released;
+
+        while (set->released == released) {
+            qemu_cond_wait(&set->turn, &set->lock);
+        }
+    }
+    qemu_mutex_unlock(&set->lock);
+    return waits;
+}
+
+/* ---- The states of a block ---- */
+
+bool coiommu_pinset_reserve(CoiommuPinset *set, uint64_t block,
+                            uint64_t bytes)
+{
+    CoiommuPin *pin;
+    bool fits;
+
+    qemu_mutex_lock(&set->lock);
+    /* The quota may have been lowered below what is charged. */
+    fits = !set->quota || (set->charged <= set->quota &&
+                           bytes <= set->quota - set->charged);
+    if (fits) {
+        pin = pin_find(set, block);
+        pin->state = COIOMMU_PIN_MAPPING;
+        pin->bytes = bytes;
+        set->charged += bytes;
+    }
+    qemu_mutex_unlock(&set->lock);
+    return fits;
+}
+
+void coiommu_pinset_commit(CoiommuPinset *set, uint64_t block)
+{
+    CoiommuPin *pin;
+
+    qemu_mutex_lock(&set->lock);
+    pin = pin_find(set, block);
+    pin->state = COIOMMU_PIN_PINNED;
+    coiommu_age_init(&pin->age);
+    set->pinned++;
+    set->bytes += pin->bytes;
+    set->peak = MAX(set->peak, set->bytes);
+    qemu_mutex_unlock(&set->lock);
+}
+
+void coiommu_pinset_withdraw(CoiommuPinset *set, uint64_t block)
+{
+    CoiommuPin *pin;
+
+    qemu_mutex_lock(&set->lock);
+    pin = pin_find(set, block);
+    pin->state = COIOMMU_PIN_UNMAPPING;
+    set->unmapping++;
+    qemu_mutex_unlock(&set->lock);
+}
+
+void coiommu_pinset_release(CoiommuPinset *set, uint64_t block)
+{
+    CoiommuPin *pin;
+
+    qemu_mutex_lock(&set->lock);
+    pin = pin_find(set, block);
+    if (pin->state == COIOMMU_PIN_UNMAPPING) {
+        set->pinned--;
+        set->bytes -= pin->bytes;
+        set->unmapping--;
+        set->released++;
+        qemu_cond_broadcast(&set->turn);
+    }
+    set->charged -= pin->bytes;
+    pin->bytes = 0;
+    pin->state = COIOMMU_PIN_ABSENT;
+    qemu_mutex_unlock(&set->lock);
+}
+
+/* ---- Walking ---- */
+
+size_t coiommu_pinset_end(CoiommuPinset *set)
+{
+    size_t end;
+
+    qemu_mutex_lock(&set->lock);
+    end = set->pins->len;
+    qemu_mutex_unlock(&set->lock);
+    return end;
+}
+
+size_t coiommu_pinset_walk(CoiommuPinset *set, size_t *hand,
+                           CoiommuPinFilter *filter, void *opaque,
+                           uint64_t *blocks, size_t max)
+{
+    size_t found = 0, looked;
+
+    qemu_mutex_lock(&set->lock);
+    /* The set may have shrunk since the last slice. */
+    *hand = MIN(*hand, set->pins->len);
+    for (looked = 0; looked < max && *hand; looked++) {
+        CoiommuPin *pin = pin_at(set, --*hand);
+
+        if (pin_is_free(pin) && (!filter || filter(pin, opaque))) {
+            blocks[found++] = pin->block;
+        }
+    }
+    qemu_mutex_unlock(&set->lock);
+    return found;
+}

@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The pin set: the host's own record of which pin blocks are mapped, and the
+ * lock of each block.
+ *
+ * It is the truth about pins; PINNED bits in guest memory are only a hint that
+ * is published from it.  Memory and the cost of a walk are proportional to the
+ * number of pinned blocks, never to the size of the guest.
+ *
+ * Who maps or unmaps a block, or publishes it, first *enters* it.  One thread
+ * at a time is in a block; others wait for that block only, and come in in the
+ * order in which they asked.  coiommu_pinset_try_enter() does not ask: it
+ * comes in only where nobody is and nobody waits, so the unpin thread, which
+ * uses it, can't overtake a request.  A thread is in one block at most while
+ * it waits for none, or in one that it got by trying: that can't deadlock.
+ *
+ * Who is in a block takes it through its states.  Bytes count against the
+ * quota from reserve to release:
+ *
+ *   absent -- reserve --> mapping -- commit --> pinned
+ *   mapping -- release --> absent           (the map has failed)
+ *   pinned -- withdraw --> unmapping -- release --> absent
+ *
+ * Entries sit densely in an array, found through a hash from block number to
+ * array index, so a walk by index can be interrupted and resumed.  A removal
+ * moves the last entry into the hole: a walk goes from the end.  Entries of
+ * absent blocks exist only while somebody is in or waits.
+ */
+#ifndef COIOMMU_PINSET_H
+#define COIOMMU_PINSET_H
+
+#include "policy.h"
+#include "sync.h"
+
+typedef enum CoiommuPinState {
+    COIOMMU_PIN_ABSENT,
+    COIOMMU_PIN_MAPPING,
+    COIOMMU_PIN_PINNED,
+    COIOMMU_PIN_UNMAPPING,
+} CoiommuPinState;
+
+/**
+ * CoiommuPin - one block
+ * @block: block number, GPA >> block shift
+ * @bytes: RAM of the block, at most the block size; 0 while absent
+ * @next: the ticket that the next to ask for the block gets
+ * @serving: whose turn it is; nobody is in the block when it equals @next
+ * @state: changed only by who is in the block
+ * @age: for the policy
+ */
+typedef struct CoiommuPin {
+    uint64_t block;
+    uint64_t bytes;
+    uint32_t next;
+    uint32_t serving;
+    CoiommuPinState state;
+    CoiommuAge age;
+} CoiommuPin;
+
+/**
+ * CoiommuPinset - the set
+ * @lock: guards all of it; innermost, held for a few instructions (or, in a
+ *        walk, for a slice); the functions below take it themselves
+ * @turn: some block's turn has passed on, or @released has changed
+ * @pins: array of CoiommuPin
+ * @index: block number -> index in @pins
+ * @pinned: how many are pinned, or not unmapped yet
+ * @unmapping: how many of these are being unmapped
+ * @released: how many of those have become absent since the beginning
+ * @bytes: sum of the bytes of what @pinned counts
+ * @peak: the most that @bytes was
+ * @charged: bytes that count against the quota: these, and what is being mapped
+ * @quota: the most that @charged may be, 0 for no limit
+ */
+typedef struct CoiommuPinset {
+    QemuMutex lock;
+    QemuCond turn;
+    GArray *pins;
+    GHashTable *index;
+    size_t pinned;
+    size_t unmapping;
+    uint64_t released;
+    uint64_t bytes;
+    uint64_t peak;
+    uint64_t charged;
+    uint64_t quota;
+} CoiommuPinset;
+
+/**
+ * CoiommuPinTotals - its sums at one moment; see CoiommuPinset
+ */
+typedef struct CoiommuPinTotals {
+    size_t pinned;
+    uint64_t bytes;
+    uint64_t peak;
+    uint64_t charged;
+    uint64_t quota;
+} CoiommuPinTotals;
+
+void coiommu_pinset_init(CoiommuPinset *set);
+void coiommu_pinset_destroy(CoiommuPinset *set);
+
+CoiommuPinTotals coiommu_pinset_totals(CoiommuPinset *set);
+
+/* A lower quota than what is pinned takes nothing away by itself. */
+void coiommu_pinset_set_quota(CoiommuPinset *set, uint64_t quota);
+
+bool coiommu_pinset_has(CoiommuPinset *set, uint64_t block);
+
+/*
+ * Entry @i as it is now, pinned or not.  Returns false past the end.  An index
+ * means the same block only as long as nobody else changes the set.
+ */
+bool coiommu_pinset_get(CoiommuPinset *set, size_t i, CoiommuPin *pin);
+
+/*
+ * Wait for our turn in a block and go in.  Returns whether it is pinned.
+ * Without waiting if nobody is in it.
+ */
+bool coiommu_pinset_enter(CoiommuPinset *set, uint64_t block);
+void coiommu_pinset_leave(CoiommuPinset *set, uint64_t block);
+
+/*
+ * Asked about a pinned block, with the set locked; may change its age.  Where
+ * none is given, the answer is yes.
+ */
+typedef bool CoiommuPinFilter(CoiommuPin *pin, void *opaque);
+
+/*
+ * Go into a block if it is pinned, nobody is in it or waits for it, and
+ * @filter says yes.  Never waits.
+ */
+bool coiommu_pinset_try_enter(CoiommuPinset *set, uint64_t block,
+                              CoiommuPinFilter *filter, void *opaque);
+
+/*
+ * If others are unmapping blocks, wait until one of them is done.  Returns
+ * false if nobody is.  For who is in no block.
+ */
+bool coiommu_pinset_wait_release(CoiommuPinset *set);
+
+/* The following are for who is in the block; the picture above says when. */
+
+/* Returns false, and changes nothing, if that would exceed the quota. */
+bool coiommu_pinset_reserve(CoiommuPinset *set, uint64_t block,
+                            uint64_t bytes);
+void coiommu_pinset_commit(CoiommuPinset *set, uint64_t block);
+void coiommu_pinset_withdraw(CoiommuPinset *set, uint64_t block);
+void coiommu_pinset_release(CoiommuPinset *set, uint64_t block);
+
+/*
+ * A slice of a walk.  Goes down from *@hand (which is set to where it stopped,
+ * 0 being the end), looks at no more than @max entries, and puts the numbers
+ * of those that are pinned, not entered, and that @filter agrees to into
+ * @blocks.  Returns how many.  What is added during a walk is not met; what is
+ * in the set throughout is met at least once.
+ */
+size_t coiommu_pinset_walk(CoiommuPinset *set, size_t *hand,
+                           CoiommuPinFilter *filter, void *opaque,
+                           uint64_t *blocks, size_t max);
+
+/* Where a walk begins. */
+size_t coiommu_pinset_end(CoiommuPinset *set);
+
+#endif /* COIOMMU_PINSET_H */

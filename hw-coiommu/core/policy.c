@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Policies of unpinning: see policy.h.
+ */
+#include "osdep.h"
+#include "policy.h"
+
+void coiommu_age_init(CoiommuAge *age)
+{
+    *age = (CoiommuAge) { .used = true };
+}
+
+bool coiommu_policy_due(const CoiommuPolicy *policy, CoiommuAge *age)
+{
+    if (policy->kind == COIOMMU_POLICY_OFF) {
+        return false;
+    }
+    if (policy->kind == COIOMMU_POLICY_LAZY && age->skip) {
+        age->skip--;
+        return false;
+    }
+    return true;
+}
+
+static bool judge_lazy(const CoiommuPolicy *policy, CoiommuAge *age,
+                       CoiommuLook look)
+{
+    bool used;
+
+    if (look.busy) {
+        bool stays = policy->has_accessed && !look.accessed;
+
+        age->generation = stays ? MIN(age->generation + 1,
+                                      COIOMMU_GENERATION_MAX) : 0;
+        age->skip = (1u << age->generation) - 1;
+        age->used = true;
+        return false;
+    }
+    used = policy->has_accessed ? look.accessed : age->used;
+    age->generation = 0;
+    age->used = false;
+    return !used;
+}
+
+static bool judge_timeout(const CoiommuPolicy *policy, CoiommuAge *age,
+                          CoiommuLook look, int64_t now_ms)
+{
+    if (look.busy) {
+        age->idle = false;
+        return false;
+    }
+    if (!age->idle || look.accessed) {
+        age->idle = true;
+        age->idle_since_ms = now_ms;
+    }
+    return now_ms - age->idle_since_ms >= policy->window_ms;
+}
+
+bool coiommu_policy_judge(const CoiommuPolicy *policy, CoiommuAge *age,
+                          CoiommuLook look, int64_t now_ms)
+{
+    switch (policy->kind) {
+    case COIOMMU_POLICY_LAZY:
+        return judge_lazy(policy, age, look);
+    case COIOMMU_POLICY_TIMEOUT:
+        return judge_timeout(policy, age, look, now_ms);
+    default:
+        return false;
+    }
+}
