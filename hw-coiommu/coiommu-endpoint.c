@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Which devices are tracked, and which of them are attached.
+ *
+ * Tracked: the device has our address space, so VFIO maps nothing for it but
+ * what we pin.  That is decided here, for coiommu-as.c, when the PCI bus asks;
+ * afterwards the bus's own answer counts, and there is no second list.
+ *
+ * Attached: the guest driver promises that each DMA mapping of the device is
+ * in the table.  The guest names a device by the numbers that it has given to
+ * buses; we remember the device itself, as the guest may renumber.
+ *
+ * All of it runs under the BQL.  Who is inside the gate looks whether there is
+ * an attached device, so @attached changes with the gate closed.
+ */
+#include "qemu/osdep.h"
+#include "coiommu.h"
+#include "hw/pci/pci_bridge.h"
+#include "hw/pci/pci_bus.h"
+#include "trace.h"
+
+/* 10.2 has a type above vfio-pci and vfio-user-pci; 10.0 has vfio-pci only. */
+static bool is_vfio(Object *obj)
+{
+    return object_dynamic_cast(obj, "vfio-pci-device") ||
+           object_dynamic_cast(obj, "vfio-pci");
+}
+
+static int find_vfio(Object *obj, void *opaque)
+{
+    return is_vfio(obj) && DEVICE(obj)->realized;
+}
+
+bool coiommu_endpoint_vfio_exists(void)
+{
+    return object_child_foreach_recursive(qdev_get_machine(), find_vfio, NULL);
+}
+
+/*
+ * x-track-emulated is about devices that the user has added, not about those
+ * that make up the machine: firmware uses the latter before any driver runs.
+ */
+static bool is_added_by_user(PCIDevice *dev)
+{
+    Object *parent = OBJECT(dev)->parent;
+
+    return parent == machine_get_container("peripheral") ||
+           parent == machine_get_container("peripheral-anon");
+}
+
+/*
+ * A device that is plugged while the machine runs is asked about before it is
+ * in bus->devices; by then it is a child of the bus and has its number.
+ */
+static PCIDevice *bus_device(PCIBus *bus, int devfn)
+{
+    BusChild *kid;
+
+    if (bus->devices[devfn]) {
+        return bus->devices[devfn];
+    }
+    QTAILQ_FOREACH(kid, &BUS(bus)->children, sibling) {
+        PCIDevice *dev = PCI_DEVICE(kid->child);
+
+        if (dev->devfn == devfn && !DEVICE(dev)->realized) {
+            return dev;
+        }
+    }
+    return NULL;
+}
+
+bool coiommu_endpoint_wants(CoiommuState *s, PCIBus *bus, int devfn)
+{
+    PCIDevice *dev;
+
+    /* Devices on a conventional bus share one requester ID. */
+    if (!pci_bus_is_express(bus)) {
+        return false;
+    }
+    dev = bus_device(bus, devfn);
+    if (!dev || IS_PCI_BRIDGE(dev) || dev == PCI_DEVICE(s)) {
+        return false;
+    }
+    return is_vfio(OBJECT(dev)) || (s->track_emulated &&
+                                    is_added_by_user(dev));
+}
+
+/* The tracked device that the guest calls @endpoint, or NULL. */
+static PCIDevice *endpoint_find(CoiommuState *s, uint32_t endpoint)
+{
+    PCIDevice *dev;
+
+    /* There is one segment, 0. */
+    if (endpoint >> 16) {
+        return NULL;
+    }
+    dev = pci_find_device(pci_get_bus(PCI_DEVICE(s)), endpoint >> 8,
+                          endpoint & 0xff);
+    if (!dev || pci_device_iommu_address_space(dev) != &s->as) {
+        return NULL;
+    }
+    return dev;
+}
+
+uint32_t coiommu_endpoint_probe(CoiommuState *s, uint32_t endpoint)
+{
+    return endpoint_find(s, endpoint) ? COIOMMU_ST_OK : COIOMMU_ST_NODEV;
+}
+
+uint32_t coiommu_endpoint_attach(CoiommuState *s, uint32_t endpoint)
+{
+    PCIDevice *dev = endpoint_find(s, endpoint);
+
+    if (!dev) {
+        return COIOMMU_ST_NODEV;
+    }
+    coiommu_gate_close(&s->gate);
+    g_hash_table_add(s->attached, dev);
+    coiommu_gate_open(&s->gate);
+    trace_coiommu_attach(endpoint, dev->name, g_hash_table_size(s->attached));
+    return COIOMMU_ST_OK;
+}
+
+/* Without an attached endpoint nobody counts, so nothing may stay pinned. */
+static void detach(CoiommuState *s, PCIDevice *dev)
+{
+    if (!g_hash_table_contains(s->attached, dev)) {
+        return;
+    }
+    coiommu_gate_close(&s->gate);
+    g_hash_table_remove(s->attached, dev);
+    trace_coiommu_detach(dev->name, g_hash_table_size(s->attached));
+    if (!g_hash_table_size(s->attached)) {
+        coiommu_unpin_all(s);
+    }
+    coiommu_gate_open(&s->gate);
+}
+
+uint32_t coiommu_endpoint_detach(CoiommuState *s, uint32_t endpoint)
+{
+    PCIDevice *dev = endpoint_find(s, endpoint);
+
+    if (!dev) {
+        return COIOMMU_ST_NODEV;
+    }
+    detach(s, dev);
+    return COIOMMU_ST_OK;
+}
+
+void coiommu_endpoint_detach_all(CoiommuState *s)
+{
+    trace_coiommu_detach_all(g_hash_table_size(s->attached));
+    g_hash_table_remove_all(s->attached);
+}
+
+static void endpoint_unrealize(DeviceListener *listener, DeviceState *dev)
+{
+    CoiommuState *s = container_of(listener, CoiommuState, device_listener);
+    PCIDevice *pci_dev = (PCIDevice *)object_dynamic_cast(OBJECT(dev),
+                                                          TYPE_PCI_DEVICE);
+
+    if (pci_dev) {
+        detach(s, pci_dev);
+        coiommu_vfio_unrealized(s, dev);
+    }
+}
+
+void coiommu_endpoint_init(CoiommuState *s)
+{
+    s->device_listener.unrealize = endpoint_unrealize;
+    device_listener_register(&s->device_listener);
+}
+
+void coiommu_endpoint_exit(CoiommuState *s)
+{
+    device_listener_unregister(&s->device_listener);
+}

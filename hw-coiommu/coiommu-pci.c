@@ -1,0 +1,283 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * coIOMMU: DMA tracking between guest and host, so that assigned devices pin
+ * only the guest memory that they use.
+ *
+ * This file is the PCI function: the checks of realize, and reset.
+ *
+ *   -device coiommu[,unit=SIZE][,block=SIZE][,x-track-emulated=on|off]
+ *
+ * and the settings in coiommu-properties.c.  It must come before the vfio
+ * devices that it is to serve, because VFIO looks for an IOMMU when a device
+ * is realized, and maps all guest RAM if it finds none.
+ */
+#include "qemu/osdep.h"
+#include "qemu/units.h"
+#include "qapi/error.h"
+#include "coiommu.h"
+#include "hw/boards.h"
+#include "hw/i386/pc.h"
+#include "hw/pci/pci_bus.h"
+#include "hw/pci/pcie.h"
+#include "hw/qdev-properties.h"
+#include "hw/resettable.h"
+#include "migration/blocker.h"
+#include "trace.h"
+
+/* ---- Realize ---- */
+
+/* Can this machine be served at all?  Each refusal says what to do. */
+static bool check_machine(CoiommuState *s, Error **errp)
+{
+    PCIBus *bus = pci_get_bus(PCI_DEVICE(s));
+    PCMachineState *pcms;
+
+    if (!object_dynamic_cast(qdev_get_machine(), TYPE_PC_MACHINE)) {
+        error_setg(errp, "coiommu serves PC machines only: use -machine q35");
+        return false;
+    }
+    pcms = PC_MACHINE(qdev_get_machine());
+    if (!pci_bus_is_express(bus) || bus != pcms->pcibus) {
+        error_setg(errp, "coiommu must be on the PCI Express root bus: use "
+                   "-machine q35 and bus=pcie.0");
+        return false;
+    }
+    if (pcms->iommu &&
+        object_dynamic_cast(OBJECT(pcms->iommu), TYPE_COIOMMU)) {
+        error_setg(errp, "there is a coiommu device already, and one serves "
+                   "all assigned devices: remove the other one");
+        return false;
+    }
+    if (pcms->iommu || bus->iommu_ops) {
+        error_setg(errp, "coiommu cannot work next to another IOMMU: remove "
+                   "the intel-iommu, amd-iommu or virtio-iommu device");
+        return false;
+    }
+    if (pci_bus_bypass_iommu(bus)) {
+        error_setg(errp, "devices on this bus bypass any IOMMU: remove "
+                   "default-bus-bypass-iommu from the machine's options");
+        return false;
+    }
+    if (current_machine->cgs) {
+        error_setg(errp, "coiommu cannot pin the encrypted memory of a "
+                   "confidential guest: remove coiommu or "
+                   "confidential-guest-support");
+        return false;
+    }
+    if (coiommu_endpoint_vfio_exists()) {
+        error_setg(errp, "a vfio device was created before coiommu and has "
+                   "pinned all guest memory: put -device coiommu before "
+                   "the vfio devices");
+        return false;
+    }
+    return true;
+}
+
+static bool check_sizes(CoiommuState *s, Error **errp)
+{
+    if (!is_power_of_2(s->unit_size) ||
+        s->unit_size < 1ull << COIOMMU_UNIT_SHIFT_MIN ||
+        s->unit_size > 1ull << COIOMMU_UNIT_SHIFT_MAX) {
+        error_setg(errp, "coiommu: unit must be a power of two from 4K to 2M");
+        return false;
+    }
+    s->unit_shift = ctz64(s->unit_size);
+
+    if (s->block_size == 0) {
+        s->block_shift = coiommu_auto_block_shift(current_machine->maxram_size,
+                                                  s->unit_shift);
+        return true;
+    }
+    if (!is_power_of_2(s->block_size) || s->block_size < s->unit_size ||
+        s->block_size > 1ull << COIOMMU_BLOCK_SHIFT_MAX) {
+        error_setg(errp, "coiommu: block must be a power of two from the unit "
+                   "(%" PRIu64 " bytes) to 1G, or 0 for automatic",
+                   s->unit_size);
+        return false;
+    }
+    s->block_shift = ctz64(s->block_size);
+    return true;
+}
+
+static bool check_quota(CoiommuState *s, Error **errp)
+{
+    uint64_t quota = coiommu_pinset_totals(&s->pins).quota;
+
+    return coiommu_check_quota(s, quota, errp);
+}
+
+static bool block_migration(CoiommuState *s, Error **errp)
+{
+    error_setg(&s->migration_blocker,
+               "coiommu does not support migration yet");
+    return migrate_add_blocker(&s->migration_blocker, errp) == 0;
+}
+
+/* exit() takes down what the thread uses. */
+static void coiommu_exiting(Notifier *notifier, void *data)
+{
+    coiommu_unpin_stop(container_of(notifier, CoiommuState, exit_notifier));
+}
+
+static void coiommu_realize(PCIDevice *pci_dev, Error **errp)
+{
+    CoiommuState *s = COIOMMU(pci_dev);
+    int ret;
+
+    if (!check_machine(s, errp) || !check_sizes(s, errp) ||
+        !check_quota(s, errp) || !block_migration(s, errp)) {
+        return;
+    }
+    ret = pcie_endpoint_cap_init(pci_dev, 0);
+    if (ret < 0) {
+        error_setg_errno(errp, -ret, "coiommu: no room for the PCI Express "
+                         "capability");
+        migrate_del_blocker(&s->migration_blocker);
+        return;
+    }
+    pcie_cap_flr_init(pci_dev);
+    coiommu_request_init(s);
+    pci_register_bar(pci_dev, COIOMMU_BAR,
+                     PCI_BASE_ADDRESS_SPACE_MEMORY |
+                     PCI_BASE_ADDRESS_MEM_TYPE_64, &s->bar);
+    coiommu_vfio_init(s);
+    coiommu_as_init(s);
+    coiommu_ram_init(s);
+    coiommu_endpoint_init(s);
+    coiommu_as_setup(s);
+    /* From now on the machine refuses another IOMMU. */
+    PC_MACHINE(qdev_get_machine())->iommu = DEVICE(s);
+    coiommu_unpin_start(s);
+    s->exit_notifier.notify = coiommu_exiting;
+    qemu_add_exit_notifier(&s->exit_notifier);
+    trace_coiommu_realize(s->unit_shift, s->block_shift);
+}
+
+static void coiommu_exit(PCIDevice *pci_dev)
+{
+    CoiommuState *s = COIOMMU(pci_dev);
+
+    qemu_remove_exit_notifier(&s->exit_notifier);
+    coiommu_unpin_stop(s);
+    coiommu_vfio_settle(s);
+    coiommu_gate_close(&s->gate);
+    s->enabled = false;
+    coiommu_endpoint_detach_all(s);
+    coiommu_unpin_all(s);
+    coiommu_gate_open(&s->gate);
+    PC_MACHINE(qdev_get_machine())->iommu = NULL;
+    coiommu_endpoint_exit(s);
+    coiommu_ram_exit(s);
+    coiommu_as_exit(s);
+    coiommu_vfio_exit(s);
+    pcie_cap_exit(pci_dev);
+    migrate_del_blocker(&s->migration_blocker);
+}
+
+/* ---- Reset ---- */
+
+/*
+ * In the exit phase, when the assigned devices have been reset and do no DMA
+ * any more.  The table is not touched: after a reset its memory is no longer
+ * the driver's.
+ */
+static void coiommu_reset_exit(Object *obj, ResetType type)
+{
+    CoiommuState *s = COIOMMU(obj);
+
+    coiommu_vfio_settle(s);
+    coiommu_gate_close(&s->gate);
+    trace_coiommu_reset(s->enabled, coiommu_pinset_totals(&s->pins).bytes);
+    coiommu_request_reset(s);
+    coiommu_endpoint_detach_all(s);
+    coiommu_unpin_all(s);
+    coiommu_gate_open(&s->gate);
+}
+
+/* A function-level reset: the way out for a kernel started by kexec. */
+static void coiommu_config_write(PCIDevice *pci_dev, uint32_t addr,
+                                 uint32_t value, int len)
+{
+    pci_default_write_config(pci_dev, addr, value, len);
+    pcie_cap_flr_write_config(pci_dev, addr, value, len);
+}
+
+/* ---- The instance ---- */
+
+static void coiommu_instance_init(Object *obj)
+{
+    CoiommuState *s = COIOMMU(obj);
+
+    coiommu_gate_init(&s->gate);
+    coiommu_pinset_init(&s->pins);
+    coiommu_unpin_init(s);
+    s->attached = g_hash_table_new(NULL, NULL);
+    coiommu_properties_init(s);
+}
+
+static void coiommu_instance_finalize(Object *obj)
+{
+    CoiommuState *s = COIOMMU(obj);
+
+    g_hash_table_destroy(s->attached);
+    coiommu_unpin_destroy(s);
+    coiommu_pinset_destroy(&s->pins);
+    coiommu_gate_destroy(&s->gate);
+}
+
+/* ---- The class ---- */
+
+static const Property coiommu_properties[] = {
+    DEFINE_PROP_SIZE("unit", CoiommuState, unit_size,
+                     1ull << COIOMMU_UNIT_SHIFT_DEFAULT),
+    DEFINE_PROP_SIZE("block", CoiommuState, block_size, 0),
+    DEFINE_PROP_BOOL("x-track-emulated", CoiommuState, track_emulated, false),
+};
+
+static void coiommu_class_init(ObjectClass *klass, CoiommuClassData data)
+{
+    DeviceClass *dc = DEVICE_CLASS(klass);
+    PCIDeviceClass *pc = PCI_DEVICE_CLASS(klass);
+    ResettableClass *rc = RESETTABLE_CLASS(klass);
+
+    pc->realize = coiommu_realize;
+    pc->exit = coiommu_exit;
+    pc->config_write = coiommu_config_write;
+    pc->vendor_id = COIOMMU_PCI_VENDOR_ID;
+    pc->device_id = COIOMMU_PCI_DEVICE_ID;
+    pc->class_id = COIOMMU_PCI_CLASS >> 8;
+    pc->revision = COIOMMU_PCI_REVISION;
+    rc->phases.exit = coiommu_reset_exit;
+    dc->desc = "DMA tracking for on-demand pinning of guest memory";
+    /* VFIO looks for an IOMMU when a device is realized: too late by then. */
+    dc->hotpluggable = false;
+    device_class_set_props(dc, coiommu_properties);
+    coiommu_properties_class_init(klass);
+    set_bit(DEVICE_CATEGORY_MISC, dc->categories);
+    object_class_property_set_description(klass, "unit",
+        "Tracking unit, a power of two from 4K to 2M");
+    object_class_property_set_description(klass, "block",
+        "Pin block, a power of two from the unit to 1G (0: automatic)");
+    object_class_property_set_description(klass, "x-track-emulated",
+        "Track emulated devices as well, for tests");
+}
+
+static const TypeInfo coiommu_info = {
+    .name = TYPE_COIOMMU,
+    .parent = TYPE_PCI_DEVICE,
+    .instance_size = sizeof(CoiommuState),
+    .instance_init = coiommu_instance_init,
+    .instance_finalize = coiommu_instance_finalize,
+    .class_init = coiommu_class_init,
+    .interfaces = (InterfaceInfo[]) {
+        { INTERFACE_PCIE_DEVICE },
+        { }
+    },
+};
+
+static void coiommu_register(void)
+{
+    type_register_static(&coiommu_info);
+}
+
+type_init(coiommu_register)

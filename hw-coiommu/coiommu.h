@@ -1,0 +1,443 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * coIOMMU device: the state, and what its files offer each other.
+ *
+ *   coiommu-pci.c         the PCI function: realize, reset
+ *   coiommu-properties.c  counters, and settings that change at run time
+ *   coiommu-request.c     registers, commands, doorbell and requests
+ *   coiommu-endpoint.c    which devices are tracked and which are attached
+ *   coiommu-unpin.c       the unpin thread, and reclaim
+ *   coiommu-pin.c         pinning and unpinning of blocks
+ *   coiommu-table.c       the guest's DMA tracking table
+ *   coiommu-ram.c         the list of guest RAM
+ *   coiommu-as.c          the address space that assigned devices live in
+ *   coiommu-vfio.c        calls into VFIO containers
+ *   core/                 logic without QEMU, unit-tested by itself
+ *
+ * Calls go downwards in this list only, except that a change of guest RAM
+ * (coiommu-ram.c) and a new container (coiommu-as.c) go up to coiommu-pin.c,
+ * and that a pin which finds no room goes up to coiommu-unpin.c.
+ *
+ * Locking.  Three kinds of threads meet: those with the big QEMU lock (BQL),
+ * which set things up and change them; vCPUs in a PIN request, without the BQL
+ * where QEMU lets the doorbell be rung without it; and the unpin thread, never
+ * with the BQL.  In the order in which they are taken:
+ *
+ *   BQL        whoever changes what is not per block: enabled or not, attached
+ *              endpoints, guest RAM, containers.
+ *   the gate   (core/gate.h) closed by these while they do it.  Inside are the
+ *              others.  Who has the BQL need not go inside: nobody else can
+ *              change anything.  Nobody inside takes the BQL.
+ *   a block    (core/pinset.h) entered by whoever maps, unmaps or publishes
+ *              it.  The only thing held during calls to VFIO.
+ *   mutexes    of the gate, of @unpin, of the pin set: innermost, for a few
+ *              instructions.  Only that of @unpin is held when another of
+ *              them, that of the pin set, is taken.
+ *
+ * "State" below says who may read a field: under the BQL or inside the gate,
+ * unless it says otherwise; it is written under the BQL with the gate closed.
+ */
+#ifndef COIOMMU_H
+#define COIOMMU_H
+
+#include "coiommu-compat.h"
+#include "hw/pci/pci_device.h"
+#include "hw/qdev-core.h"
+#include "qemu/notify.h"
+#include "qemu/stats64.h"
+#include "qemu/thread.h"
+#include "core/dtt.h"
+#include "core/gate.h"
+#include "core/geometry.h"
+#include "core/pinset.h"
+#include "core/recent.h"
+#include "include/coiommu_abi.h"
+
+#define TYPE_COIOMMU "coiommu"
+OBJECT_DECLARE_SIMPLE_TYPE(CoiommuState, COIOMMU)
+
+/* Features that the device offers. */
+#define COIOMMU_FEATURES COIOMMU_F_ACCESSED
+
+/* The registers that the guest can write, by index into CoiommuState.rw. */
+enum {
+    COIOMMU_RW_DRIVER_FEATURES,
+    COIOMMU_RW_DTT_ROOT,
+    COIOMMU_RW_DTT_SIZE,
+    COIOMMU_RW_REQ_ROOT,
+    COIOMMU_RW_REQ_SLOTS,
+    COIOMMU_RW_COUNT,
+};
+
+/* Guest RAM lies in: below 4 GiB, above it, and the BIOS ROM's top 16 MiB. */
+#define COIOMMU_WINDOWS_MAX 3
+
+/**
+ * CoiommuWindow - a part of the address space that VFIO must not map itself
+ * @base: first GPA
+ * @size: bytes, not 0
+ * @ram: guest RAM in it may be pinned
+ * @mr: alias of the IOMMU region
+ */
+typedef struct CoiommuWindow {
+    hwaddr base;
+    uint64_t size;
+    bool ram;
+    MemoryRegion mr;
+} CoiommuWindow;
+
+/**
+ * CoiommuExtent - contiguous guest RAM
+ * @gpa: first address
+ * @size: bytes, not 0
+ * @mr: the region behind it; the list of extents holds a reference
+ * @offset: where in @mr it begins
+ * @hva: where it is mapped in this process
+ */
+typedef struct CoiommuExtent {
+    hwaddr gpa;
+    uint64_t size;
+    MemoryRegion *mr;
+    hwaddr offset;
+    uint8_t *hva;
+} CoiommuExtent;
+
+/**
+ * CoiommuRam - the list of guest RAM
+ * @listener: on address_space_memory
+ * @last_listener: the same, called after all others
+ * @extents: CoiommuExtent, ascending, disjoint
+ * @pending: the list that the memory transaction in progress builds
+ */
+typedef struct CoiommuRam {
+    MemoryListener listener;
+    MemoryListener last_listener;
+    GArray *extents;
+    GArray *pending;
+} CoiommuRam;
+
+/* The last bucket of the histogram has all calls from half a second on. */
+#define COIOMMU_PIN_TIME_BUCKETS 20
+
+/**
+ * CoiommuStats - counters, see coiommu-properties.c for names and meanings
+ *
+ * Several threads add to them.
+ */
+typedef struct CoiommuStats {
+    Stat64 demand_pin_requests;
+    Stat64 demand_pin_blocks;
+    Stat64 pin_errors;
+    Stat64 unpinned_blocks;
+    Stat64 lazy_unpinned_blocks;
+    Stat64 unpin_passes;
+    Stat64 unpin_races;
+    Stat64 pass_last_ns;
+    Stat64 repins;
+    Stat64 reclaims;
+    Stat64 reclaimed_blocks;
+    Stat64 requests;
+    Stat64 request_errors;
+    Stat64 wait_max_ns;
+    Stat64 dma_faults;
+    Stat64 pin_time[COIOMMU_PIN_TIME_BUCKETS];
+} CoiommuStats;
+
+/**
+ * CoiommuUnpinSettings - what the operator can change at run time
+ * @policy: when blocks are let go
+ * @interval_ms: from the end of a pass to the next one, at least 1
+ * @window_ms: for the policy timeout
+ * @pass_blocks: the most blocks that one pass looks at, at least 1
+ */
+typedef struct CoiommuUnpinSettings {
+    CoiommuPolicyKind policy;
+    uint32_t interval_ms;
+    uint32_t window_ms;
+    uint32_t pass_blocks;
+} CoiommuUnpinSettings;
+
+/**
+ * CoiommuUnpin - the unpin thread
+ * @thread: valid while @running, which the BQL guards
+ * @lock: guards @settings, @stop, @busy, @asleep and @recent
+ * @kick: wakes the thread: new settings, @stop, or no longer @asleep
+ * @idle: @busy has become false
+ * @asleep: nothing is pinned, the thread waits until something is
+ * @interrupt: end the pass in progress soon; atomic
+ * @recent: what was unpinned lately
+ * @hand: where the next reclaim begins; a hint, atomic
+ */
+typedef struct CoiommuUnpin {
+    QemuThread thread;
+    bool running;
+    QemuMutex lock;
+    QemuCond kick;
+    QemuCond idle;
+    CoiommuUnpinSettings settings;
+    bool stop;
+    bool busy;
+    bool asleep;
+    bool interrupt;
+    CoiommuRecent recent;
+    size_t hand;
+} CoiommuUnpin;
+
+struct CoiommuState {
+    PCIDevice parent_obj;
+
+    /* Properties. */
+    uint64_t unit_size;
+    uint64_t block_size;
+    bool track_emulated;
+
+    /* Fixed by realize. */
+    unsigned unit_shift;
+    unsigned block_shift;
+    MemoryRegion bar;
+    MemoryRegion registers;
+    MemoryRegion doorbell;
+    MemoryRegion root;
+    MemoryRegion system_alias;
+    IOMMUMemoryRegion iommu;
+    CoiommuWindow window[COIOMMU_WINDOWS_MAX];
+    unsigned nr_windows;
+    AddressSpace as;
+    Error *migration_blocker;
+    DeviceListener device_listener;
+
+    /* What the guest wrote; BQL. */
+    uint64_t rw[COIOMMU_RW_COUNT];
+
+    /* The result of the guest's last command or bad doorbell; atomic. */
+    uint32_t error;
+
+    CoiommuGate gate;
+
+    /* Taken over by ENABLE, valid while @enabled.  State. */
+    bool enabled;
+    uint64_t features;
+    CoiommuDtt dtt;
+    hwaddr req_root;
+    uint32_t req_slots;
+
+    /* PCIDevice *, without a reference: unplug takes them out.  State. */
+    GHashTable *attached;
+
+    /* State. */
+    CoiommuRam ram;
+
+    /* CoiommuContainer *, without a reference.  State. */
+    GPtrArray *containers;
+
+    /*
+     * Containers have come; whether to stay is not settled, and the gate is
+     * closed until it is.  BQL.
+     */
+    bool unsettled;
+    QEMUBH *settle_bh;
+
+    /* DeviceState * that are going away, with a reference.  BQL. */
+    GPtrArray *leaving;
+    QEMUTimer *leaving_timer;
+    unsigned leaving_wait;
+
+    /* Has a lock of its own. */
+    CoiommuPinset pins;
+
+    CoiommuUnpin unpin;
+    Notifier exit_notifier;
+
+    CoiommuStats stats;
+};
+
+/* ---- coiommu-properties.c ---- */
+
+/* Give an instance its counters; give the class its settings. */
+void coiommu_properties_init(CoiommuState *s);
+void coiommu_properties_class_init(ObjectClass *klass);
+
+/* Is @quota one that devices can work with?  0 is no limit. */
+bool coiommu_check_quota(CoiommuState *s, uint64_t quota, Error **errp);
+
+/* A VFIO map, or a refusal, has taken @ns nanoseconds. */
+void coiommu_stats_pin_time(CoiommuState *s, int64_t ns);
+
+/* ---- coiommu-request.c ---- */
+
+/* Create BAR 0. */
+void coiommu_request_init(CoiommuState *s);
+
+/* Registers to their reset values, and not enabled.  BQL, gate closed. */
+void coiommu_request_reset(CoiommuState *s);
+
+/* ---- coiommu-endpoint.c ---- */
+
+/* Start and stop watching for unplugged devices. */
+void coiommu_endpoint_init(CoiommuState *s);
+void coiommu_endpoint_exit(CoiommuState *s);
+
+/* Is a VFIO device that was created before us in the machine? */
+bool coiommu_endpoint_vfio_exists(void);
+
+/*
+ * Does the device at @devfn of @bus get our address space?  @bus->devices may
+ * not hold it yet.
+ */
+bool coiommu_endpoint_wants(CoiommuState *s, PCIBus *bus, int devfn);
+
+/* The three requests about an endpoint.  Each returns a COIOMMU_ST_*. */
+uint32_t coiommu_endpoint_probe(CoiommuState *s, uint32_t endpoint);
+uint32_t coiommu_endpoint_attach(CoiommuState *s, uint32_t endpoint);
+uint32_t coiommu_endpoint_detach(CoiommuState *s, uint32_t endpoint);
+
+/* Forget all of them; pins are left alone.  BQL, gate closed. */
+void coiommu_endpoint_detach_all(CoiommuState *s);
+
+/* ---- coiommu-unpin.c ---- */
+
+void coiommu_unpin_init(CoiommuState *s);
+void coiommu_unpin_destroy(CoiommuState *s);
+
+/* Start and stop the thread.  BQL.  Stopping twice does nothing. */
+void coiommu_unpin_start(CoiommuState *s);
+void coiommu_unpin_stop(CoiommuState *s);
+
+void coiommu_unpin_get(CoiommuState *s, CoiommuUnpinSettings *settings);
+
+/* When this returns, no block is let go by earlier settings any more.  BQL. */
+void coiommu_unpin_set(CoiommuState *s, const CoiommuUnpinSettings *settings);
+
+/*
+ * A pin finds no room: let go of some idle blocks.  Inside the gate or under
+ * the BQL, with no block entered.  Returns whether another attempt may succeed.
+ */
+bool coiommu_unpin_reclaim(CoiommuState *s);
+
+/* The block has just been pinned: there is something to do for the thread. */
+void coiommu_unpin_pinned(CoiommuState *s, uint64_t block);
+
+/* ---- coiommu-pin.c ---- */
+
+/*
+ * Pin one block in all containers and publish it, making room for it if there
+ * is none.  A block that is pinned already is only published.  Returns 1 if it
+ * has been pinned, 0 if it was, or a negative errno, -EDQUOT for the quota;
+ * after an error no container holds anything of the block.  Inside the gate or
+ * under the BQL.
+ */
+int coiommu_pin_block(CoiommuState *s, uint64_t block);
+
+/* Unmap a block that is entered, pinned, and withdrawn from the table. */
+void coiommu_unpin_block(CoiommuState *s, uint64_t block);
+
+/*
+ * Unpin a block that is entered and pinned, unless the table has counts in it.
+ * Returns whether it was.
+ */
+bool coiommu_unpin_try(CoiommuState *s, uint64_t block);
+
+/* Withdraw and unmap all.  BQL, gate closed, as for the following. */
+void coiommu_unpin_all(CoiommuState *s);
+
+/* Publish what is pinned in a table that the guest has just enabled. */
+void coiommu_pin_publish_all(CoiommuState *s);
+
+/*
+ * Map the pinned blocks in [start, last] into a container that has just been
+ * added.  On failure nothing of them stays mapped in it.
+ */
+bool coiommu_pin_replay(CoiommuState *s, CoiommuContainer *container,
+                        hwaddr start, hwaddr last, Error **errp);
+
+/* Unpin each block whose RAM differs between the two lists of extents. */
+void coiommu_pin_ram_changing(CoiommuState *s, GArray *next);
+
+/* For translate(), from any thread: is the block of this address pinned? */
+bool coiommu_pin_covers(CoiommuState *s, hwaddr addr);
+
+/* ---- coiommu-table.c ---- */
+
+/*
+ * Set or clear PINNED for the units in [gpa, gpa + size).  Entries that the
+ * guest has not provided are passed over: it will ask for those units.
+ */
+void coiommu_table_publish(CoiommuState *s, hwaddr gpa, uint64_t size);
+void coiommu_table_withdraw(CoiommuState *s, hwaddr gpa, uint64_t size);
+
+/* Has a unit in [gpa, gpa + size) a count? */
+bool coiommu_table_busy(CoiommuState *s, hwaddr gpa, uint64_t size);
+
+/* Clear ACCESSED in these units.  Was it set in one of them? */
+bool coiommu_table_take_accessed(CoiommuState *s, hwaddr gpa, uint64_t size);
+
+/* ---- coiommu-ram.c ---- */
+
+void coiommu_ram_init(CoiommuState *s);
+void coiommu_ram_exit(CoiommuState *s);
+
+/* Is all of [gpa, gpa + size) guest RAM?  @size is not 0. */
+bool coiommu_ram_contains(CoiommuState *s, hwaddr gpa, uint64_t size);
+
+/*
+ * Where [gpa, gpa + size) is in this process, or NULL unless one extent holds
+ * all of it.  Good until the BQL is dropped or the gate left.
+ */
+void *coiommu_ram_ptr(CoiommuState *s, hwaddr gpa, uint64_t size);
+
+/* Tell dirty logging that we wrote there; coiommu_ram_ptr() was successful. */
+void coiommu_ram_set_dirty(CoiommuState *s, hwaddr gpa, uint64_t size);
+
+/*
+ * Walk the RAM in [*gpa, end): describe its first piece in @piece and advance
+ * *gpa past it.  Returns false if there is none.
+ */
+bool coiommu_ram_next(const GArray *extents, hwaddr *gpa, hwaddr end,
+                      CoiommuExtent *piece);
+
+/* ---- coiommu-as.c ---- */
+
+/* Create the address space; coiommu_as_setup() hands it to the PCI bus. */
+void coiommu_as_init(CoiommuState *s);
+void coiommu_as_setup(CoiommuState *s);
+void coiommu_as_exit(CoiommuState *s);
+
+/* ---- coiommu-vfio.c ---- */
+
+void coiommu_vfio_init(CoiommuState *s);
+void coiommu_vfio_exit(CoiommuState *s);
+
+/*
+ * Find out which containers there are, if that is open.  BQL.  To be called
+ * before anything that goes to containers under the BQL.
+ */
+void coiommu_vfio_settle(CoiommuState *s);
+
+/* A device has been unrealized: its container may go.  BQL. */
+void coiommu_vfio_unrealized(CoiommuState *s, DeviceState *dev);
+
+/*
+ * Map a piece of RAM at IOVA = GPA in all containers.  Returns 0, or the
+ * negative errno of the first that failed, with the others undone.
+ */
+int coiommu_vfio_map(CoiommuState *s, const CoiommuExtent *piece);
+
+/* Unmap such a piece from all containers.  Failures are reported. */
+void coiommu_vfio_unmap(CoiommuState *s, hwaddr iova, uint64_t size);
+
+/* The same for one container. */
+int coiommu_vfio_map_one(CoiommuContainer *container,
+                         const CoiommuExtent *piece);
+int coiommu_vfio_unmap_one(CoiommuContainer *container, hwaddr iova,
+                           uint64_t size);
+
+/* How many containers use our address space.  BQL. */
+unsigned coiommu_vfio_containers(CoiommuState *s);
+
+/* The fewest mappings that any of them can hold; type1's default if none. */
+uint64_t coiommu_vfio_budget(CoiommuState *s);
+
+/* VFIO asked for a replay to notifier @n: bring its container up to date. */
+void coiommu_vfio_replay(CoiommuState *s, IOMMUNotifier *n);
+
+#endif /* COIOMMU_H */
