@@ -1,0 +1,413 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The DMA operations of a tracked device.
+ *
+ * Each tracked device has its own struct dma_map_ops inside its context, so
+ * the context is found from dev->dma_ops by container_of().  What the
+ * operations have to do is what the kernel does for a device without any
+ * (dma-direct and swiotlb), and to count the result in the table.  Modules
+ * cannot call dma-direct, but it is what the public DMA API does for a device
+ * that has no operations: the *shadow*, a struct device that shares the real
+ * one's masks and limits.
+ *
+ * Calling the shadow costs more than dma-direct itself, so the usual case is
+ * done inline: without a range map and without forced bouncing an address
+ * within the mask is its own DMA address, and nothing needs to be undone or
+ * synchronized.  As soon as one mapping has gone through a bounce buffer,
+ * @shadowed is set and unmap and sync ask the shadow, always: it knows which
+ * addresses are bounced.
+ *
+ * Order.  Map: the shadow first, then count and pin what it returned.  Unmap:
+ * the shadow first (it copies the bounce buffer), then the count.
+ *
+ * The sync operations must exist.  Without them the DMA API concludes that
+ * the device never needs a sync, and the bounce buffers are never copied.
+ */
+#include <linux/memremap.h>
+#include <linux/scatterlist.h>
+
+#include "coiommu_dtt.h"
+
+static __always_inline struct coiommu_dev *to_coiommu_dev(struct device *dev)
+{
+	return container_of(get_dma_ops(dev), struct coiommu_dev, ops);
+}
+
+/* dma_set_coherent_mask() writes only the real device. */
+static struct device *shadow_for_alloc(struct device *dev)
+{
+	struct coiommu_dev *cdev = to_coiommu_dev(dev);
+
+	WRITE_ONCE(cdev->shadow.coherent_dma_mask, dev->coherent_dma_mask);
+	return &cdev->shadow;
+}
+
+/* Would dma-direct return the physical address and do nothing else? */
+static __always_inline bool is_direct(struct coiommu_dev *cdev,
+				      struct device *dev, phys_addr_t phys,
+				      size_t size)
+{
+	return cdev->direct &&
+	       phys + size - 1 <= min_not_zero(*dev->dma_mask,
+					       dev->bus_dma_limit);
+}
+
+static __always_inline bool is_shadowed(struct coiommu_dev *cdev)
+{
+	return unlikely(READ_ONCE(cdev->shadowed));
+}
+
+/*
+ * Note what the shadow made of @phys.  The flag is set before the DMA address
+ * goes to the driver; whoever unmaps or syncs has the address from there.
+ */
+static void note_mapped(struct coiommu_dev *cdev, phys_addr_t phys,
+			dma_addr_t addr)
+{
+	if (addr != phys)
+		WRITE_ONCE(cdev->shadowed, true);
+}
+
+/*
+ * Count a mapping and have it pinned.  Returns 0, or a negative errno and
+ * nothing is counted.
+ */
+static __always_inline int track(struct coiommu_dev *cdev, dma_addr_t addr,
+				 size_t size)
+{
+	struct coiommu *coi = cdev->coi;
+	int ret = coiommu_dtt_get(&coi->dtt, addr, size);
+
+	if (likely(ret <= 0))
+		return ret;
+	ret = coiommu_pin(coi, addr, size);
+	if (ret)
+		coiommu_dtt_put(&coi->dtt, addr, size);
+	return ret;
+}
+
+static __always_inline void untrack(struct coiommu_dev *cdev, dma_addr_t addr,
+				    size_t size)
+{
+	coiommu_dtt_put(&cdev->coi->dtt, addr, size);
+}
+
+static void untrack_sg(struct coiommu_dev *cdev, struct scatterlist *sgl,
+		       int nents)
+{
+	struct scatterlist *sg;
+	int i;
+
+	for_each_sg(sgl, sg, nents, i)
+		untrack(cdev, sg_dma_address(sg), sg_dma_len(sg));
+}
+
+/* A list that is counted but not known to be pinned; errors as track(). */
+static int pin_sg(struct coiommu_dev *cdev, struct scatterlist *sgl, int nents)
+{
+	int ret = coiommu_pin_sg(cdev->coi, sgl, nents);
+
+	if (ret)
+		untrack_sg(cdev, sgl, nents);
+	return ret;
+}
+
+static dma_addr_t map_by_shadow(struct coiommu_dev *cdev, phys_addr_t phys,
+				size_t size, enum dma_data_direction dir,
+				unsigned long attrs)
+{
+	struct device *shadow = &cdev->shadow;
+	dma_addr_t addr = compat_map_phys(shadow, phys, size, dir, attrs);
+
+	if (dma_mapping_error(shadow, addr))
+		return DMA_MAPPING_ERROR;
+	if (attrs & DMA_ATTR_MMIO)
+		return addr;
+	note_mapped(cdev, phys, addr);
+	if (track(cdev, addr, size)) {
+		compat_unmap_phys(shadow, addr, size, dir,
+				  attrs | DMA_ATTR_SKIP_CPU_SYNC);
+		return DMA_MAPPING_ERROR;
+	}
+	return addr;
+}
+
+static dma_addr_t coiommu_map_phys(struct device *dev, phys_addr_t phys,
+				   size_t size, enum dma_data_direction dir,
+				   unsigned long attrs)
+{
+	struct coiommu_dev *cdev = to_coiommu_dev(dev);
+
+	if (unlikely(attrs & DMA_ATTR_MMIO ||
+		     !is_direct(cdev, dev, phys, size)))
+		return map_by_shadow(cdev, phys, size, dir, attrs);
+	if (unlikely(track(cdev, phys, size)))
+		return DMA_MAPPING_ERROR;
+	return phys;
+}
+
+static void coiommu_unmap_phys(struct device *dev, dma_addr_t addr,
+			       size_t size, enum dma_data_direction dir,
+			       unsigned long attrs)
+{
+	struct coiommu_dev *cdev = to_coiommu_dev(dev);
+
+	if (is_shadowed(cdev) || unlikely(attrs & DMA_ATTR_MMIO))
+		compat_unmap_phys(&cdev->shadow, addr, size, dir, attrs);
+	if (likely(!(attrs & DMA_ATTR_MMIO)))
+		untrack(cdev, addr, size);
+}
+
+/* Makes COMPAT_MAP_OPS of the two functions above. */
+#include "compat/map_ops.h"
+
+/*
+ * The list as dma-direct would map it, in one pass.  Returns 0 or 1 as
+ * coiommu_dtt_get(), a negative errno, or -EAGAIN if an entry needs the shadow;
+ * on an error nothing is counted.
+ */
+static int map_sg_direct(struct coiommu_dev *cdev, struct device *dev,
+			 struct scatterlist *sgl, int nents)
+{
+	struct scatterlist *sg;
+	int unpinned = 0;
+	int i, ret;
+
+	for_each_sg(sgl, sg, nents, i) {
+		phys_addr_t phys = sg_phys(sg);
+
+		ret = -EAGAIN;
+		if (unlikely(!is_direct(cdev, dev, phys, sg->length) ||
+			     is_pci_p2pdma_page(sg_page(sg))))
+			goto err;
+		ret = coiommu_dtt_get(&cdev->coi->dtt, phys, sg->length);
+		if (unlikely(ret < 0))
+			goto err;
+		unpinned |= ret;
+		sg_dma_address(sg) = phys;
+		sg_dma_len(sg) = sg->length;
+	}
+	return unpinned;
+
+err:
+	untrack_sg(cdev, sgl, i);
+	return ret;
+}
+
+/*
+ * Count a list that the shadow has mapped; returns as map_sg_direct().  Every
+ * entry is memory: the shadow is no PCI device, so dma-direct refuses
+ * peer-to-peer pages instead of giving them bus addresses.
+ */
+static int count_sg(struct coiommu_dev *cdev, struct scatterlist *sgl,
+		    int nents)
+{
+	struct scatterlist *sg;
+	int unpinned = 0;
+	int i, ret;
+
+	for_each_sg(sgl, sg, nents, i) {
+		note_mapped(cdev, sg_phys(sg), sg_dma_address(sg));
+		ret = coiommu_dtt_get(&cdev->coi->dtt, sg_dma_address(sg),
+				      sg_dma_len(sg));
+		if (ret < 0) {
+			untrack_sg(cdev, sgl, i);
+			return ret;
+		}
+		unpinned |= ret;
+	}
+	return unpinned;
+}
+
+static int map_sg_by_shadow(struct coiommu_dev *cdev, struct scatterlist *sgl,
+			    int nents, enum dma_data_direction dir,
+			    unsigned long attrs)
+{
+	/* dma_map_sg_attrs() would lose the error code. */
+	struct sg_table table = { .sgl = sgl, .orig_nents = nents };
+	int ret = dma_map_sgtable(&cdev->shadow, &table, dir, attrs);
+
+	if (ret)
+		return ret;
+	ret = count_sg(cdev, sgl, table.nents);
+	if (ret > 0)
+		ret = pin_sg(cdev, sgl, table.nents);
+	if (ret) {
+		dma_unmap_sgtable(&cdev->shadow, &table, dir,
+				  attrs | DMA_ATTR_SKIP_CPU_SYNC);
+		return ret;
+	}
+	return table.nents;
+}
+
+static int coiommu_map_sg(struct device *dev, struct scatterlist *sgl,
+			  int nents, enum dma_data_direction dir,
+			  unsigned long attrs)
+{
+	struct coiommu_dev *cdev = to_coiommu_dev(dev);
+	int ret = map_sg_direct(cdev, dev, sgl, nents);
+
+	if (unlikely(ret == -EAGAIN))
+		return map_sg_by_shadow(cdev, sgl, nents, dir, attrs);
+	if (unlikely(ret > 0))
+		ret = pin_sg(cdev, sgl, nents);
+	return ret ? ret : nents;
+}
+
+static void coiommu_unmap_sg(struct device *dev, struct scatterlist *sgl,
+			     int nents, enum dma_data_direction dir,
+			     unsigned long attrs)
+{
+	struct coiommu_dev *cdev = to_coiommu_dev(dev);
+
+	if (is_shadowed(cdev))
+		dma_unmap_sg_attrs(&cdev->shadow, sgl, nents, dir, attrs);
+	untrack_sg(cdev, sgl, nents);
+}
+
+static void coiommu_sync_single_for_cpu(struct device *dev, dma_addr_t addr,
+					size_t size,
+					enum dma_data_direction dir)
+{
+	struct coiommu_dev *cdev = to_coiommu_dev(dev);
+
+	if (is_shadowed(cdev))
+		dma_sync_single_for_cpu(&cdev->shadow, addr, size, dir);
+}
+
+static void coiommu_sync_single_for_device(struct device *dev, dma_addr_t addr,
+					   size_t size,
+					   enum dma_data_direction dir)
+{
+	struct coiommu_dev *cdev = to_coiommu_dev(dev);
+
+	if (is_shadowed(cdev))
+		dma_sync_single_for_device(&cdev->shadow, addr, size, dir);
+}
+
+static void coiommu_sync_sg_for_cpu(struct device *dev,
+				    struct scatterlist *sgl, int nents,
+				    enum dma_data_direction dir)
+{
+	struct coiommu_dev *cdev = to_coiommu_dev(dev);
+
+	if (is_shadowed(cdev))
+		dma_sync_sg_for_cpu(&cdev->shadow, sgl, nents, dir);
+}
+
+static void coiommu_sync_sg_for_device(struct device *dev,
+				       struct scatterlist *sgl, int nents,
+				       enum dma_data_direction dir)
+{
+	struct coiommu_dev *cdev = to_coiommu_dev(dev);
+
+	if (is_shadowed(cdev))
+		dma_sync_sg_for_device(&cdev->shadow, sgl, nents, dir);
+}
+
+static void *coiommu_alloc(struct device *dev, size_t size, dma_addr_t *addr,
+			   gfp_t gfp, unsigned long attrs)
+{
+	struct device *shadow = shadow_for_alloc(dev);
+	void *cpu_addr;
+
+	attrs = compat_alloc_attrs(attrs);
+	cpu_addr = dma_alloc_attrs(shadow, size, addr, gfp, attrs);
+	if (cpu_addr && track(to_coiommu_dev(dev), *addr, PAGE_ALIGN(size))) {
+		dma_free_attrs(shadow, size, cpu_addr, *addr, attrs);
+		return NULL;
+	}
+	return cpu_addr;
+}
+
+/* Nothing is copied here, so the count may go before the memory does. */
+static void coiommu_free(struct device *dev, size_t size, void *cpu_addr,
+			 dma_addr_t addr, unsigned long attrs)
+{
+	untrack(to_coiommu_dev(dev), addr, PAGE_ALIGN(size));
+	dma_free_attrs(shadow_for_alloc(dev), size, cpu_addr, addr,
+		       compat_alloc_attrs(attrs));
+}
+
+static struct page *coiommu_alloc_pages(struct device *dev, size_t size,
+					dma_addr_t *addr,
+					enum dma_data_direction dir, gfp_t gfp)
+{
+	struct device *shadow = shadow_for_alloc(dev);
+	struct page *page = dma_alloc_pages(shadow, size, addr, dir, gfp);
+
+	if (page && track(to_coiommu_dev(dev), *addr, PAGE_ALIGN(size))) {
+		dma_free_pages(shadow, size, page, *addr, dir);
+		return NULL;
+	}
+	return page;
+}
+
+static void coiommu_free_pages(struct device *dev, size_t size,
+			       struct page *page, dma_addr_t addr,
+			       enum dma_data_direction dir)
+{
+	untrack(to_coiommu_dev(dev), addr, PAGE_ALIGN(size));
+	dma_free_pages(shadow_for_alloc(dev), size, page, addr, dir);
+}
+
+static int coiommu_mmap(struct device *dev, struct vm_area_struct *vma,
+			void *cpu_addr, dma_addr_t addr, size_t size,
+			unsigned long attrs)
+{
+	return dma_mmap_attrs(shadow_for_alloc(dev), vma, cpu_addr, addr, size,
+			      compat_alloc_attrs(attrs));
+}
+
+static int coiommu_get_sgtable(struct device *dev, struct sg_table *table,
+			       void *cpu_addr, dma_addr_t addr, size_t size,
+			       unsigned long attrs)
+{
+	return dma_get_sgtable_attrs(shadow_for_alloc(dev), table, cpu_addr,
+				     addr, size, compat_alloc_attrs(attrs));
+}
+
+/*
+ * Asked for the streaming and for the coherent mask.  The answer is dma-direct's
+ * for the shadow; dma_set_mask() would write the real device's mask, which is
+ * shared, so the other setter asks.
+ */
+static int coiommu_dma_supported(struct device *dev, u64 mask)
+{
+	return !dma_set_coherent_mask(&to_coiommu_dev(dev)->shadow, mask);
+}
+
+static u64 coiommu_get_required_mask(struct device *dev)
+{
+	return dma_get_required_mask(&to_coiommu_dev(dev)->shadow);
+}
+
+/*
+ * A mapping that the device can never pin would be retried for ever, so drivers
+ * are told what it can.
+ */
+static size_t coiommu_max_mapping_size(struct device *dev)
+{
+	struct coiommu_dev *cdev = to_coiommu_dev(dev);
+
+	return min(cdev->max_mapping, dma_max_mapping_size(&cdev->shadow));
+}
+
+const struct dma_map_ops coiommu_dma_ops = {
+	COMPAT_MAP_OPS,
+	.map_sg			= coiommu_map_sg,
+	.unmap_sg		= coiommu_unmap_sg,
+	.sync_single_for_cpu	= coiommu_sync_single_for_cpu,
+	.sync_single_for_device	= coiommu_sync_single_for_device,
+	.sync_sg_for_cpu	= coiommu_sync_sg_for_cpu,
+	.sync_sg_for_device	= coiommu_sync_sg_for_device,
+	.alloc			= coiommu_alloc,
+	.free			= coiommu_free,
+	.COMPAT_OP_ALLOC_PAGES	= coiommu_alloc_pages,
+	.free_pages		= coiommu_free_pages,
+	.mmap			= coiommu_mmap,
+	.get_sgtable		= coiommu_get_sgtable,
+	.dma_supported		= coiommu_dma_supported,
+	.get_required_mask	= coiommu_get_required_mask,
+	.max_mapping_size	= coiommu_max_mapping_size,
+};

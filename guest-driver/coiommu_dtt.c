@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The DMA tracking table (DTT).
+ *
+ * Words.  A *unit* is the granule of tracking, a power of two that the device
+ * chooses (64 KiB by default).  An *entry* is the 32-bit word of one unit: the
+ * PINNED and ACCESSED flags and the *count*.  A *leaf* is a page of entries,
+ * the *directory* the contiguous array of the leaves' addresses.  "last" is
+ * inclusive, "end" and "stop + 1" are exclusive.  All of the table is memory of
+ * this guest, which the device reads and writes behind our back.
+ *
+ * What is counted.  A device behind coIOMMU uses guest physical addresses, but
+ * the host keeps only those pinned that are in use.  Every DMA mapping adds
+ * one to the count of each unit that the *DMA address* range touches; the
+ * unmap takes it back.  The DMA address and not the buffer's: they differ when
+ * swiotlb bounces, and the device is given the bounce buffer.  Mappings of
+ * MMIO (dma_map_resource) are not memory and not counted.
+ *
+ * Who writes what.  The count belongs to the guest, PINNED to the host.  Both
+ * only ever use atomic operations on the whole word, so neither loses the
+ * other's update.  ACCESSED is set by the guest when it finds it clear, and
+ * cleared by the host, which learns from it what is in use.
+ *
+ * The rules:
+ *
+ * 1. The count goes up before the address is given to a driver and goes down
+ *    after the last use.  So what a device may reach has a count above zero,
+ *    always, and the host unpins only what has zero.
+ * 2. The addition is a full barrier, and PINNED is looked at in what it
+ *    returned, or later.  The host clears PINNED, has a full barrier, and then
+ *    looks at the count.  One of the two sees the other: either the host
+ *    leaves the memory pinned, or we find PINNED clear and ask.
+ * 3. PINNED clear is never an error, only a reason to ask (coiommu_pin()), and
+ *    the answer counts, not the flag: while a request is made other CPUs may
+ *    pin or the host may unpin what has no count.
+ * 4. A map that fails has taken back every count that it added.
+ * 5. The count never leaves its bits.  A map that sees more than
+ *    COIOMMU_DTT_COUNT_MAX takes its one back and fails; the margin up to the
+ *    mask has room for every CPU doing so at once.  An unmap of what has no
+ *    count is a bug of a driver: it is reported and changes nothing.
+ *
+ * Memory.  The directory is as long as the highest RAM needs, rounded up to
+ * whole pages, and that leaves room for memory added later: 32 GiB with units
+ * of 64 KiB.  Leaves exist where RAM is.  Memory beyond the directory can be
+ * used, but a DMA mapping of it fails.  Leaves are freed with the table only:
+ * the hot path looks at them without a lock.
+ */
+#define pr_fmt(fmt) "coiommu: " fmt
+
+#include <linux/gfp.h>
+#include <linux/ioport.h>
+#include <linux/memory.h>
+#include <linux/ratelimit.h>
+#include <linux/slab.h>
+
+#include "coiommu_dtt.h"
+
+/* Bytes of memory that one leaf covers. */
+static u64 leaf_span(const struct coiommu_dtt *dtt)
+{
+	return (u64)COIOMMU_DTT_LEAF_ENTRIES << dtt->unit_shift;
+}
+
+static size_t dir_bytes(const struct coiommu_dtt *dtt)
+{
+	return dtt->nleaves * sizeof(*dtt->dir);
+}
+
+/**
+ * coiommu_dtt_settle - the part of counting that is not the hot path
+ * @dtt: the table
+ * @entry: an entry whose count the caller has just raised
+ * @value: what the addition returned
+ *
+ * Sets ACCESSED if need be.  Returns 0 if the unit is PINNED, 1 if it is not,
+ * or -ENOMEM if the count is at its limit; then the caller's one is taken back.
+ */
+int coiommu_dtt_settle(struct coiommu_dtt *dtt, atomic_t *entry, u32 value)
+{
+	if ((value & COIOMMU_DTT_COUNT_MASK) > COIOMMU_DTT_COUNT_MAX) {
+		atomic_dec(entry);
+		atomic64_inc(&dtt->refused);
+		return -ENOMEM;
+	}
+	if (dtt->flag_accessed & ~value)
+		atomic_or(dtt->flag_accessed, entry);
+	return !(value & COIOMMU_DTT_PINNED);
+}
+
+/**
+ * coiommu_dtt_unwind - take back the counts of a map that cannot be finished
+ * @dtt: the table
+ * @first: first unit that was counted
+ * @end: first unit that was not
+ */
+void coiommu_dtt_unwind(struct coiommu_dtt *dtt, u64 first, u64 end)
+{
+	if (first < end)
+		coiommu_dtt_put(dtt, first << dtt->unit_shift,
+				(end - first) << dtt->unit_shift);
+}
+
+/**
+ * coiommu_dtt_underflow - report an unmap of a unit that is not mapped
+ * @dtt: the table
+ * @unit: the unit, left as it is
+ */
+void coiommu_dtt_underflow(struct coiommu_dtt *dtt, u64 unit)
+{
+	atomic64_inc(&dtt->underflows);
+	pr_err_ratelimited("unmap of %#llx, which is not mapped: a driver's bug\n",
+			   unit << dtt->unit_shift);
+}
+
+/* Give the leaf at @index memory, unless it has some.  Holds dtt->grow. */
+static int add_leaf(struct coiommu_dtt *dtt, unsigned long index)
+{
+	void *leaf;
+
+	if (dtt->leaf[index])
+		return 0;
+	leaf = (void *)get_zeroed_page(GFP_KERNEL);
+	if (!leaf)
+		return -ENOMEM;
+	WRITE_ONCE(dtt->dir[index],
+		   cpu_to_le64(virt_to_phys(leaf) | COIOMMU_DTT_DIR_PRESENT));
+	/*
+	 * The zeroed leaf and the device's way to it come before the pointer
+	 * by which a map finds it.  Pairs with the load in coiommu_dtt_entry().
+	 */
+	smp_store_release(&dtt->leaf[index], (atomic_t *)leaf);
+	return 0;
+}
+
+/* Leaves for the memory in [start, last], as far as the directory goes. */
+static int add_leaves(struct coiommu_dtt *dtt, u64 start, u64 last)
+{
+	u64 index = start / leaf_span(dtt);
+	u64 stop = last / leaf_span(dtt);
+	int ret = 0;
+
+	if (stop >= dtt->nleaves) {
+		pr_warn_once("memory at %#llx is beyond the table: DMA to it fails until the module is loaded again\n",
+			     last);
+		stop = dtt->nleaves - 1;
+	}
+	mutex_lock(&dtt->grow);
+	for (; index <= stop && !ret; index++)
+		ret = add_leaf(dtt, index);
+	mutex_unlock(&dtt->grow);
+	return ret;
+}
+
+static int find_ram_last(struct resource *res, void *arg)
+{
+	u64 *last = arg;
+
+	*last = max_t(u64, *last, res->end);
+	return 0;
+}
+
+static int add_ram(struct resource *res, void *arg)
+{
+	return add_leaves(arg, res->start, res->end);
+}
+
+/* Calls @func for each range of System RAM until it returns other than 0. */
+static int walk_ram(void *arg, int (*func)(struct resource *, void *))
+{
+	return walk_iomem_res_desc(IORES_DESC_NONE,
+				   IORESOURCE_SYSTEM_RAM | IORESOURCE_BUSY,
+				   0, -1, arg, func);
+}
+
+/* Process context; an error keeps the memory from going online. */
+static int memory_event(struct notifier_block *nb, unsigned long event,
+			void *data)
+{
+	struct coiommu_dtt *dtt = container_of(nb, struct coiommu_dtt, hotplug);
+	struct memory_notify *mem = data;
+	u64 start = PFN_PHYS(mem->start_pfn);
+
+	if (event != MEM_GOING_ONLINE)
+		return NOTIFY_DONE;
+	return notifier_from_errno(add_leaves(dtt, start, start +
+					      PFN_PHYS(mem->nr_pages) - 1));
+}
+
+/**
+ * coiommu_dtt_init - make the table for the memory of this machine
+ * @dtt: zeroed
+ * @unit_shift: log2 of the tracking unit in bytes
+ * @accessed: whether ACCESSED was negotiated
+ *
+ * Process context.  Returns 0 or a negative errno, and then nothing is left.
+ */
+int coiommu_dtt_init(struct coiommu_dtt *dtt, unsigned int unit_shift,
+		     bool accessed)
+{
+	u64 last = 0;
+	int ret;
+
+	dtt->unit_shift = unit_shift;
+	dtt->flag_accessed = accessed ? COIOMMU_DTT_ACCESSED : 0;
+	mutex_init(&dtt->grow);
+	dtt->ready = COIOMMU_DTT_PINNED | dtt->flag_accessed;
+	walk_ram(&last, find_ram_last);
+	dtt->nleaves = ALIGN(last / leaf_span(dtt) + 1,
+			     PAGE_SIZE / sizeof(*dtt->dir));
+
+	dtt->leaf = kvcalloc(dtt->nleaves, sizeof(*dtt->leaf), GFP_KERNEL);
+	dtt->dir = alloc_pages_exact(dir_bytes(dtt), GFP_KERNEL | __GFP_ZERO);
+	if (!dtt->leaf || !dtt->dir) {
+		ret = -ENOMEM;
+		goto err;
+	}
+	/* Before the walk, so that no memory comes in between. */
+	dtt->hotplug.notifier_call = memory_event;
+	ret = register_memory_notifier(&dtt->hotplug);
+	if (ret)
+		goto err;
+	ret = walk_ram(dtt, add_ram);
+	if (ret)
+		goto err;
+	return 0;
+
+err:
+	coiommu_dtt_free(dtt);
+	return ret;
+}
+
+/**
+ * coiommu_dtt_free - free the table
+ * @dtt: what coiommu_dtt_init() made, or as far as it came
+ *
+ * No device may be mapping, and the host must no longer know of the table.
+ */
+void coiommu_dtt_free(struct coiommu_dtt *dtt)
+{
+	unsigned long index;
+
+	unregister_memory_notifier(&dtt->hotplug);
+	for (index = 0; dtt->leaf && index < dtt->nleaves; index++)
+		free_page((unsigned long)dtt->leaf[index]);
+	if (dtt->dir)
+		free_pages_exact(dtt->dir, dir_bytes(dtt));
+	kvfree(dtt->leaf);
+}

@@ -1,0 +1,342 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Requests to the device: a page that is filled, and a doorbell.
+ *
+ * There is a request page (a slot) for each possible CPU.  A slot is used on
+ * its CPU, with interrupts off, from the first store to it to the load of the
+ * status; nothing else ever touches it, so there is no lock.  That works in any
+ * context in which memory may be mapped, hard interrupts included (an NMI must
+ * not).  The device serves the request before the doorbell write completes.
+ *
+ * PIN requests are made from what has just been counted (see coiommu_dtt.c).
+ * The count of the units is above zero by now, so those found PINNED here stay
+ * so and are left out; the others are gathered straight into the request page.
+ * A list that does not fit is sent in parts, with interrupts on in between.
+ */
+#include <linux/gfp.h>
+#include <linux/io.h>
+#include <linux/irqflags.h>
+#include <linux/kernel.h>
+#include <linux/scatterlist.h>
+#include <linux/slab.h>
+#include <linux/smp.h>
+
+#include "coiommu_dtt.h"
+
+/* ABI frame numbers are in 4 KiB whatever the page size. */
+#define GFN_SHIFT	12
+
+/**
+ * struct pin_cursor - how far a PIN request has come
+ * @addr: next DMA address to look at
+ * @end: end of the current stretch
+ * @sg: list entry after the current stretch
+ * @left: list entries from @sg on
+ */
+struct pin_cursor {
+	u64 addr;
+	u64 end;
+	struct scatterlist *sg;
+	unsigned int left;
+};
+
+/**
+ * struct pin_batch - the request being gathered
+ * @req: the request page of this CPU
+ * @count: ranges in it
+ * @pages: 4 KiB pages in it
+ * @first: first GFN of the last range
+ * @end: the GFN after the last range
+ */
+struct pin_batch {
+	struct coiommu_request *req;
+	u32 count;
+	u64 pages;
+	u64 first;
+	u64 end;
+};
+
+static const char * const status_names[] = {
+	[COIOMMU_ST_OK] = "ok",
+	[COIOMMU_ST_INVALID] = "invalid request",
+	[COIOMMU_ST_UNSUPPORTED] = "unsupported request",
+	[COIOMMU_ST_STATE] = "not in this state",
+	[COIOMMU_ST_RANGE] = "not guest RAM",
+	[COIOMMU_ST_NODEV] = "no such endpoint",
+	[COIOMMU_ST_NOMEM] = "host out of (locked) memory",
+	[COIOMMU_ST_NOSPACE] = "host IOMMU out of mappings",
+	[COIOMMU_ST_QUOTA] = "pin quota reached",
+	[COIOMMU_ST_IO] = "host I/O error",
+	[COIOMMU_ST_FEATURE] = "feature not offered",
+};
+
+/**
+ * coiommu_status_name - a status of the device in words
+ * @status: COIOMMU_ST_*
+ */
+const char *coiommu_status_name(u32 status)
+{
+	if (status == COIOMMU_ST_PENDING)
+		return "no answer";
+	if (status < ARRAY_SIZE(status_names))
+		return status_names[status];
+	return "unknown status";
+}
+
+/* What the DMA API lets map_sg return: -ENOMEM for a lack, else -EIO. */
+static int status_errno(u32 status)
+{
+	switch (status) {
+	case COIOMMU_ST_OK:
+		return 0;
+	case COIOMMU_ST_NOMEM:
+	case COIOMMU_ST_NOSPACE:
+	case COIOMMU_ST_QUOTA:
+		return -ENOMEM;
+	default:
+		return -EIO;
+	}
+}
+
+/*
+ * Send what is in slot @cpu.  The caller runs on that CPU with interrupts off.
+ * Returns the status, COIOMMU_ST_PENDING if the device did not serve it.
+ */
+static u32 ring(struct coiommu_slots *slots, unsigned int cpu)
+{
+	struct coiommu_request *req = slots->page[cpu];
+
+	req->status = cpu_to_le32(COIOMMU_ST_PENDING);
+	atomic64_inc(&slots->requests);
+	/*
+	 * writel() orders the stores to the page before itself.  It traps, and
+	 * the device has written the status when it returns.
+	 */
+	writel(cpu, slots->doorbell);
+	return le32_to_cpu(READ_ONCE(req->status));
+}
+
+/**
+ * coiommu_endpoint_request - PROBE, ATTACH or DETACH an endpoint
+ * @coi: the function
+ * @opcode: COIOMMU_OP_PROBE, _ATTACH or _DETACH
+ * @pdev: the endpoint
+ *
+ * Any context.  Returns the device's status.
+ */
+u32 coiommu_endpoint_request(struct coiommu *coi, u32 opcode,
+			     struct pci_dev *pdev)
+{
+	struct coiommu_slots *slots = &coi->slots;
+	struct coiommu_request *req;
+	unsigned long flags;
+	unsigned int cpu;
+	u32 status;
+
+	/* The slot is this CPU's as long as interrupts are off. */
+	local_irq_save(flags);
+	cpu = smp_processor_id();
+	req = slots->page[cpu];
+	req->opcode = cpu_to_le32(opcode);
+	req->count = 0;
+	req->endpoint = cpu_to_le32(COIOMMU_ENDPOINT(pci_domain_nr(pdev->bus),
+						     pdev->bus->number,
+						     pdev->devfn));
+	status = ring(slots, cpu);
+	local_irq_restore(flags);
+
+	if (opcode != COIOMMU_OP_PROBE && status != COIOMMU_ST_OK)
+		atomic64_inc(&slots->failures);
+	return status;
+}
+
+/*
+ * Add frames [first, end) to the batch: to the last range if they touch it, else
+ * as a new one.  Never across a gap, which need not be RAM.  False if the
+ * request is full.
+ */
+static bool batch_add(struct pin_batch *batch, u64 first, u64 end)
+{
+	const bool grow = batch->count && first >= batch->first &&
+			  first <= batch->end;
+	u64 pages = batch->pages;
+	struct coiommu_range *range;
+
+	if (grow) {
+		pages -= batch->end - batch->first;
+		first = batch->first;
+		end = max(end, batch->end);
+	} else if (batch->count == COIOMMU_REQ_MAX_RANGES) {
+		return false;
+	}
+	pages += end - first;
+	if (pages > COIOMMU_REQ_MAX_PAGES)
+		return false;
+
+	batch->pages = pages;
+	batch->first = first;
+	batch->end = end;
+	if (!grow)
+		batch->count++;
+	range = &batch->req->range[batch->count - 1];
+	range->gfn = cpu_to_le64(first);
+	range->npages = cpu_to_le64(end - first);
+	return true;
+}
+
+/* Move to the next stretch of the list; false at its end. */
+static bool cursor_next(struct pin_cursor *cur)
+{
+	if (!cur->left)
+		return false;
+	cur->addr = sg_dma_address(cur->sg);
+	cur->end = cur->addr + sg_dma_len(cur->sg);
+	cur->sg = sg_next(cur->sg);
+	cur->left--;
+	return true;
+}
+
+/*
+ * Gather frames of units that are not PINNED until the list ends or the
+ * request is full.  Only the frames that are mapped are asked for: the rest of
+ * a unit need not be RAM.
+ */
+static void gather(struct coiommu_dtt *dtt, struct pin_cursor *cur,
+		   struct pin_batch *batch)
+{
+	const u64 unit_bytes = 1ull << dtt->unit_shift;
+
+	while (cur->addr < cur->end || cursor_next(cur)) {
+		u64 stop = min(cur->end, ALIGN(cur->addr + 1, unit_bytes));
+		atomic_t *entry = coiommu_dtt_entry(dtt, cur->addr >>
+						    dtt->unit_shift);
+
+		/* The barrier of coiommu_dtt_get() came before this look. */
+		if (!(atomic_read(entry) & COIOMMU_DTT_PINNED) &&
+		    !batch_add(batch, cur->addr >> GFN_SHIFT,
+			       ((stop - 1) >> GFN_SHIFT) + 1))
+			return;
+		cur->addr = stop;
+	}
+}
+
+/* Ask for all that the cursor covers and that is not PINNED. */
+static int pin(struct coiommu *coi, struct pin_cursor *cur)
+{
+	struct coiommu_slots *slots = &coi->slots;
+	u32 status = COIOMMU_ST_OK;
+	unsigned long flags;
+	unsigned int cpu;
+
+	do {
+		struct pin_batch batch = { };
+
+		/* The slot is this CPU's as long as interrupts are off. */
+		local_irq_save(flags);
+		cpu = smp_processor_id();
+		batch.req = slots->page[cpu];
+		gather(&coi->dtt, cur, &batch);
+		if (batch.count) {
+			batch.req->opcode = cpu_to_le32(COIOMMU_OP_PIN);
+			batch.req->count = cpu_to_le32(batch.count);
+			batch.req->endpoint = 0;
+			status = ring(slots, cpu);
+		}
+		local_irq_restore(flags);
+
+		atomic64_add(batch.count, &slots->ranges);
+		atomic64_add(batch.pages, &slots->pages);
+	} while (status == COIOMMU_ST_OK && (cur->addr < cur->end || cur->left));
+
+	if (likely(status == COIOMMU_ST_OK))
+		return 0;
+	atomic64_inc(&slots->failures);
+	dev_warn_ratelimited(&coi->pdev->dev, "pinning failed: %s (status %u)\n",
+			     coiommu_status_name(status), status);
+	return status_errno(status);
+}
+
+/**
+ * coiommu_pin - have a range of memory pinned that has just been counted
+ * @coi: the function
+ * @addr: DMA address
+ * @size: bytes
+ *
+ * Any context.  Returns 0 when devices can reach all of it, and that holds
+ * until the count is taken back; or -ENOMEM or -EIO.
+ */
+int coiommu_pin(struct coiommu *coi, u64 addr, size_t size)
+{
+	struct pin_cursor cur = { .addr = addr, .end = addr + size };
+
+	return pin(coi, &cur);
+}
+
+/**
+ * coiommu_pin_sg - the same for a list, with one request if it fits
+ * @coi: the function
+ * @sgl: list with DMA addresses and lengths, all counted
+ * @nents: entries
+ *
+ * Any context.  Returns as coiommu_pin().
+ */
+int coiommu_pin_sg(struct coiommu *coi, struct scatterlist *sgl, int nents)
+{
+	struct pin_cursor cur = { .sg = sgl, .left = nents };
+
+	return pin(coi, &cur);
+}
+
+/**
+ * coiommu_slots_init - make the request pages
+ * @slots: zeroed
+ * @doorbell: the doorbell register
+ * @max_slots: what the device can take
+ *
+ * Process context.  Returns 0, -ENOSPC if there are more CPUs than slots, or
+ * -ENOMEM.
+ */
+int coiommu_slots_init(struct coiommu_slots *slots, void __iomem *doorbell,
+		       u32 max_slots)
+{
+	unsigned int cpu;
+
+	if (nr_cpu_ids > max_slots)
+		return -ENOSPC;
+	slots->doorbell = doorbell;
+	slots->count = nr_cpu_ids;
+	slots->page = kcalloc(slots->count, sizeof(*slots->page), GFP_KERNEL);
+	slots->root = alloc_pages_exact(slots->count * sizeof(*slots->root),
+					GFP_KERNEL | __GFP_ZERO);
+	if (!slots->page || !slots->root)
+		goto err;
+	for (cpu = 0; cpu < slots->count; cpu++) {
+		slots->page[cpu] = (void *)get_zeroed_page(GFP_KERNEL);
+		if (!slots->page[cpu])
+			goto err;
+		slots->root[cpu] = cpu_to_le64(virt_to_phys(slots->page[cpu]));
+	}
+	return 0;
+
+err:
+	coiommu_slots_free(slots);
+	return -ENOMEM;
+}
+
+/**
+ * coiommu_slots_free - free the request pages
+ * @slots: what coiommu_slots_init() made, or as far as it came
+ *
+ * The device must be disabled.
+ */
+void coiommu_slots_free(struct coiommu_slots *slots)
+{
+	unsigned int cpu;
+
+	for (cpu = 0; slots->page && cpu < slots->count; cpu++)
+		free_page((unsigned long)slots->page[cpu]);
+	if (slots->root)
+		free_pages_exact(slots->root,
+				 slots->count * sizeof(*slots->root));
+	kfree(slots->page);
+}
