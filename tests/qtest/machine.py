@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""QEMU under qtest: no guest code runs, the test is the guest's CPU."""
+
+import json
+import os
+import socket
+import subprocess
+import tempfile
+
+from vfio_user_server import VfioUserServer
+
+CONFIG_ADDRESS, CONFIG_DATA = 0xcf8, 0xcfc
+
+
+class QemuError(Exception):
+    """A QMP command failed."""
+
+
+def _listen(path):
+    sock = socket.socket(socket.AF_UNIX)
+    sock.bind(path)
+    sock.listen(1)
+    sock.settimeout(30)
+    return sock
+
+
+class Machine:
+    """A q35 machine with a coiommu device in slot 4.
+
+    servers: how many vfio-user servers there are.
+    devices: a function that takes the machine and returns the arguments of
+    -device that follow coiommu; by default a vfio-user device for each server,
+    from slot 5 on.  Use it as a context manager.
+    """
+
+    def __init__(self, binary, log, coiommu="", memory="512M", servers=1,
+                 devices=None, extra=(), max_dma_maps=65535):
+        self.log = log
+        self.folder = tempfile.TemporaryDirectory(prefix="coiommu-qtest-")
+        self.servers = [
+            VfioUserServer(self.path(f"vfio-user-{i}"), log, max_dma_maps)
+            for i in range(servers)]
+        qtest, qmp = _listen(self.path("qtest")), _listen(self.path("qmp"))
+        command = [
+            binary, "-M", "q35,memory-backend=ram", "-accel", "qtest",
+            "-nodefaults", "-display", "none", "-m", memory,
+            "-object",
+            f"memory-backend-memfd,id=ram,size={memory.split(',')[0]},share=on",
+            "-chardev", f"socket,id=qtest,path={self.path('qtest')}",
+            "-qtest", "chardev:qtest", "-qtest-log", "/dev/null",
+            "-chardev", f"socket,id=qmp,path={self.path('qmp')}",
+            "-mon", "chardev=qmp,mode=control",
+            "-trace", "coiommu_*", "-D", self.path("trace"), *extra]
+        # A test that doesn't ask for unpinning must not meet it.
+        command += ["-device",
+                    f"coiommu,id=iommu,addr=4,unpin-policy=off{coiommu}"]
+        for device in (devices or vfio_user_row)(self):
+            command += ["-device", device]
+        print(" ".join(command), file=log, flush=True)
+        self.process = subprocess.Popen(command, stderr=log)
+        try:
+            self._qtest = self._accept(qtest)
+            self._qmp = self._accept(qmp)
+            json.loads(self._qmp.readline())
+            self.qmp("qmp_capabilities")
+        except (OSError, ValueError):
+            self.kill()
+            raise
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, value, traceback):
+        self.kill()
+
+    def path(self, name):
+        return os.path.join(self.folder.name, name)
+
+    def _accept(self, listener):
+        connection, _ = listener.accept()
+        connection.settimeout(60)
+        listener.close()
+        return connection.makefile("rw")
+
+    # ---- life ----
+
+    def alive(self):
+        return self.process.poll() is None
+
+    def quit(self):
+        """Ask QEMU to end, return its exit status."""
+        self.qmp("quit")
+        return self.process.wait(20)
+
+    def kill(self):
+        if self.alive():
+            self.process.kill()
+        status = self.process.wait()
+        print(f"QEMU ended with {status}", file=self.log)
+        for server in self.servers:
+            server.close()
+        if os.path.exists(self.path("trace")):
+            with open(self.path("trace"), errors="replace") as trace:
+                lines = [line for line in trace if "_register_" not in line]
+                self.log.write("".join(lines[-3000:]))
+        self.folder.cleanup()
+
+    # ---- QMP ----
+
+    def qmp(self, command, **arguments):
+        self._qmp.write(json.dumps({"execute": command,
+                                    "arguments": arguments}) + "\n")
+        self._qmp.flush()
+        while True:
+            line = self._qmp.readline()
+            if not line:
+                raise OSError("QEMU has closed the monitor")
+            reply = json.loads(line)
+            if "error" in reply:
+                raise QemuError(reply["error"]["desc"])
+            if "return" in reply:
+                return reply["return"]
+
+    def counter(self, name):
+        return self.qmp("qom-get", path="/machine/peripheral/iommu",
+                        property=name)
+
+    def set(self, name, value):
+        """Change a setting of the device while it runs."""
+        self.qmp("qom-set", path="/machine/peripheral/iommu", property=name,
+                 value=value)
+
+    def reset(self):
+        self.qmp("system_reset")
+        # The reset is done by the main loop: it is over when QMP answers the
+        # next event-loop round trip after RESET.
+        self.qmp("query-status")
+        self.command("clock_step 1")
+
+    # ---- memory, I/O ports, PCI ----
+
+    def command(self, text):
+        self._qtest.write(text + "\n")
+        self._qtest.flush()
+        while True:
+            line = self._qtest.readline()
+            if not line:
+                raise OSError("QEMU has closed the qtest socket")
+            words = line.split()
+            if words and words[0] != "IRQ":
+                if words[0] != "OK":
+                    raise OSError(f"qtest: {text}: {line}")
+                return words[1] if len(words) > 1 else None
+
+    def read(self, address, size):
+        letter = {1: "b", 2: "w", 4: "l", 8: "q"}[size]
+        return int(self.command(f"read{letter} {address:#x}"), 16)
+
+    def write(self, address, size, value):
+        letter = {1: "b", 2: "w", 4: "l", 8: "q"}[size]
+        self.command(f"write{letter} {address:#x} {value:#x}")
+
+    def read_bytes(self, address, size):
+        return bytes.fromhex(
+            self.command(f"read {address:#x} {size:#x}")[2:])
+
+    def write_bytes(self, address, data):
+        self.command(f"write {address:#x} {len(data):#x} 0x{data.hex()}")
+
+    def config_read(self, bus, devfn, offset, size=4):
+        self.command(f"outl {CONFIG_ADDRESS:#x} "
+                     f"{1 << 31 | bus << 16 | devfn << 8 | offset & ~3:#x}")
+        letter = {1: "b", 2: "w", 4: "l"}[size]
+        port = CONFIG_DATA + (offset & 3)
+        return int(self.command(f"in{letter} {port:#x}"), 16)
+
+    def config_write(self, bus, devfn, offset, value, size=4):
+        self.command(f"outl {CONFIG_ADDRESS:#x} "
+                     f"{1 << 31 | bus << 16 | devfn << 8 | offset & ~3:#x}")
+        letter = {1: "b", 2: "w", 4: "l"}[size]
+        port = CONFIG_DATA + (offset & 3)
+        self.command(f"out{letter} {port:#x} {value:#x}")
+
+
+def vfio_user(machine, server, ident, bus="pcie.0", addr=None):
+    """The -device argument for a vfio-user device."""
+    device = {"driver": "vfio-user-pci", "id": ident, "bus": bus,
+              "socket": {"type": "unix",
+                         "path": machine.servers[server].path}}
+    if addr is not None:
+        device["addr"] = addr
+    return json.dumps(device)
+
+
+def vfio_user_row(machine):
+    """A device for each server, from slot 5 on."""
+    return [vfio_user(machine, i, f"d{i}", addr=f"{5 + i}")
+            for i in range(len(machine.servers))]
+
+
+def plug_vfio_user(machine, server, ident, bus):
+    """Plug one in while the machine runs."""
+    machine.qmp("device_add", **json.loads(
+        vfio_user(machine, server, ident, bus)))
+
+
+def run_once(binary, log, arguments, stdin=""):
+    """Run QEMU to its end: what subprocess.run returns."""
+    command = [binary, "-display", "none", "-nodefaults", "-accel", "qtest",
+               *arguments]
+    print(" ".join(command), file=log, flush=True)
+    result = subprocess.run(command, capture_output=True, text=True,
+                            timeout=60, input=stdin, check=False)
+    print(result.stdout, result.stderr, file=log)
+    return result

@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Requests that come without the big lock, from several threads."""
+
+import struct
+import threading
+import time
+
+from guest import ABI, BAR, REQUESTS, Guest, endpoint
+from machine import plug_vfio_user
+from test_hotplug import NATIVE, one_and_a_port, start, unplug
+from test_pins import check_views
+from virtio_ringer import Ringer
+
+MIB = 1 << 20
+BASE = 0x4000000
+FIRST = endpoint(0, 5)
+MEMORY = 0x1f000000
+
+
+class Caller:
+    """A vCPU with a request page of its own."""
+
+    def __init__(self, machine, slot):
+        self.machine = machine
+        self.page = REQUESTS + slot * 4096
+        self.ringer = Ringer(machine, slot, MEMORY, BAR + ABI.REG_DOORBELL)
+
+    def ask(self, opcode, number=0, ranges=()):
+        page = struct.pack("<8I", opcode, len(ranges), ABI.ST_PENDING, 0,
+                           number, 0, 0, 0)
+        for gfn, npages in ranges:
+            page += struct.pack("<QQ", gfn, npages)
+        self.machine.write_bytes(self.page, page)
+        self.ringer.ring()
+
+    def pin(self, address, size):
+        self.ask(ABI.OP_PIN, ranges=[(address >> 12, -(-size // 4096))])
+
+    def status(self):
+        return self.machine.read(self.page + 8, 4)
+
+    def result(self, t):
+        t.equal(self.ringer.wait(), True, "the doorbell write returns")
+        return self.status()
+
+
+def machine_with_callers(t, row, coiommu="", **arguments):
+    extra, devices = Ringer.arguments(t.folder(), (0, 1))
+    return t.machine(coiommu=coiommu,
+                     devices=lambda machine: row(machine) + devices,
+                     extra=(*arguments.pop("extra", ()), *extra), **arguments)
+
+
+def callers(machine):
+    return Caller(machine, 0), Caller(machine, 1)
+
+
+def later(seconds, function):
+    thread = threading.Timer(seconds, function)
+    thread.start()
+    return thread
+
+
+def test_parallel(t):
+    """Two callers pin different blocks at once; a third waits for its own."""
+    with machine_with_callers(t, one_and_a_port) as machine:
+        guest = start(t, machine, FIRST)
+        one, two = callers(machine)
+        server = machine.servers[0]
+        server.hold_at(BASE)
+        one.pin(BASE, 4096)
+        t.equal(server.held.wait(10), True, "the first map is in progress")
+        # Nobody holds the big lock: the monitor and registers answer.
+        t.equal(machine.counter("pinned-blocks"), 0, "pinned-blocks")
+        t.equal(guest.reg("STATUS"), ABI.STATUS_ENABLED, "STATUS")
+        t.equal((one.status(), one.ringer.over()), (ABI.ST_PENDING, False),
+                "the first request waits")
+        two.pin(BASE + 2 * MIB, 4096)
+        t.equal(two.result(t), ABI.ST_OK, "the second request")
+        t.equal(guest.pin_bytes(BASE + 4 * MIB, 4096), ABI.ST_OK,
+                "a request with the big lock")
+        two.pin(BASE + 2 * MIB - 4096, 8192)
+        time.sleep(0.05)
+        t.equal(two.ringer.over(), False, "one for the busy block waits")
+        t.equal(one.ringer.over(), False, "the first still waits")
+        server.release()
+        t.equal((one.result(t), two.result(t)), (ABI.ST_OK, ABI.ST_OK),
+                "both")
+        t.equal(sorted(server.maps), [BASE + i * 2 * MIB for i in range(3)],
+                "each mapped once")
+        t.equal(machine.counter("request-wait-max-ns") > 40000000, True,
+                "the longest wait")
+        check_views(t, machine)
+
+
+def test_other_requests(t):
+    """Requests that need the big lock take it."""
+    with machine_with_callers(t, one_and_a_port) as machine:
+        guest = Guest(machine)
+        t.equal(guest.enable(), ABI.ST_OK, "ENABLE")
+        one, _ = callers(machine)
+        one.pin(BASE, 4096)
+        t.equal(one.result(t), ABI.ST_STATE, "PIN before ATTACH")
+        for opcode, number, status, attached in (
+                (ABI.OP_PROBE, FIRST, ABI.ST_OK, 0),
+                (ABI.OP_PROBE, endpoint(0, 9), ABI.ST_NODEV, 0),
+                (ABI.OP_ATTACH, FIRST, ABI.ST_OK, 1),
+                (ABI.OP_DETACH, FIRST, ABI.ST_OK, 0),
+                (ABI.OP_ATTACH, FIRST, ABI.ST_OK, 1), (99, 0,
+                                                       ABI.ST_UNSUPPORTED, 1)):
+            one.ask(opcode, number)
+            t.equal(one.result(t), status, f"opcode {opcode}")
+            t.equal(machine.counter("attached-endpoints"), attached,
+                    "endpoints")
+        one.pin(BASE, 4096)
+        t.equal(one.result(t), ABI.ST_OK, "PIN")
+        t.equal(guest.disable(), ABI.ST_OK, "DISABLE")
+        one.pin(BASE, 4096)
+        t.equal(one.result(t), ABI.ST_PENDING, "PIN after DISABLE")
+        t.equal(guest.reg("ERROR"), ABI.ST_STATE, "ERROR")
+
+
+def test_changes_wait(t):
+    """DISABLE, DETACH, reset and unplug wait for a request in progress."""
+    def detach(guest, machine):
+        t.equal(guest.detach(endpoint(1, 0)), ABI.ST_OK, "DETACH")
+
+    changes = {
+        "DISABLE": lambda guest, machine: guest.disable(),
+        "reset": lambda guest, machine: machine.reset(),
+        "unplug": lambda guest, machine: unplug(t, machine, "d1"),
+        "DETACH": detach,
+    }
+    for what, change in changes.items():
+        with machine_with_callers(t, one_and_a_port, servers=2,
+                                  extra=NATIVE) as machine:
+            plug_vfio_user(machine, 1, "d1", "rp")
+            guest = start(t, machine, endpoint(1, 0))
+            one, _ = callers(machine)
+            keeps, goes = machine.servers
+            goes.hold_at(BASE)
+            one.pin(BASE, 4096)
+            t.equal(goes.held.wait(10), True, "the map is in progress")
+            seen = []
+            later(0.2, lambda: (seen.append("released"), goes.release()))
+            change(guest, machine)
+            t.equal(seen, ["released"], f"{what} has waited")
+            t.equal(keeps.maps, {}, f"maps after {what}")
+            if what == "unplug":
+                t.equal(goes.gone.wait(10), True, "connection closed")
+            t.equal(goes.maps, {}, f"maps after {what}")
+            t.equal(machine.counter("pinned-bytes"), 0, "pinned-bytes")
+            t.equal(keeps.violations + goes.violations, [], "violations")
+
+
+def test_storm(t):
+    """Two callers and the unpin thread over the same blocks; hotplug too."""
+    with machine_with_callers(
+            t, one_and_a_port, servers=2, extra=NATIVE,
+            coiommu=",block=64K,unpin-policy=lazy,unpin-interval=1,"
+            "max-pinned=1M") as machine:
+        guest = start(t, machine, FIRST)
+        one, two = machine.servers
+        both = callers(machine)
+        t.equal(guest.map(BASE - MIB, 65536), ABI.ST_OK, "map that stays")
+        done, plugged = 0, 0
+        end = time.monotonic() + 5
+        while time.monotonic() < end:
+            for i, caller in enumerate(both):
+                if caller.ringer.over():
+                    t.equal(caller.status(), ABI.ST_OK, "status")
+                    done += 1
+                    caller.pin(BASE + (done * 3 + i) % 24 * 65536, 5 * 65536)
+            if done % 40 == 39:
+                plug_vfio_user(machine, 1, f"plug{plugged}", "rp")
+                t.equal(BASE - MIB in two.maps, True, "replayed")
+                unplug(t, machine, f"plug{plugged}")
+                t.equal(two.gone.wait(10), True, "connection closed")
+                t.equal(two.maps, {}, "maps of the device that went")
+                plugged += 1
+        for caller in both:
+            t.equal(caller.result(t), ABI.ST_OK, "the last request")
+        t.equal(BASE - MIB in one.maps, True, "what is mapped stays")
+        print(done, "requests,", plugged, "plugs,",
+              {name: machine.counter(name) for name in
+               ("lazy-unpinned-blocks", "reclaimed-blocks", "unpin-races",
+                "request-wait-max-ns")}, file=t.log)
+        t.equal(plugged > 3, True, "plugged")
+        machine.set("unpin-policy", "off")
+        t.equal(one.mapped_bytes(), machine.counter("pinned-bytes"), "bytes")
+        t.equal(machine.counter("pinned-bytes-peak") <= MIB, True, "peak")
+        t.equal(one.violations + two.violations, [], "violations")

@@ -1,0 +1,300 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A vfio-user server: a PCI device that does nothing but watch its IOMMU.
+
+It stands where the kernel's VFIO and a real device would be.  It records each
+DMA_MAP and DMA_UNMAP, refuses what type1 would refuse (a map over a map, an
+unmap of a part of a map), fails maps on demand, and can do DMA by messages,
+which QEMU sends through the device's address space.
+
+The server runs in a thread of the test.  QEMU waits for the reply to a map, so
+when a doorbell write has returned, all of its maps are in `maps` and `events`.
+"""
+
+import array
+import errno
+import json
+import os
+import queue
+import socket
+import struct
+import threading
+
+VERSION, DMA_MAP, DMA_UNMAP, GET_INFO, REGION_INFO = 1, 2, 3, 4, 5
+IRQ_INFO, SET_IRQS, REGION_READ, REGION_WRITE = 7, 8, 9, 10
+DMA_READ, DMA_WRITE, RESET = 11, 12, 13
+
+HEADER = struct.Struct("<HHIII")
+TYPE_MASK, REPLY, NO_REPLY, ERROR = 0xF, 0x1, 0x10, 0x20
+UNMAP_ALL = 2
+
+CONFIG_REGION = 7
+CONFIG_SIZE = 256
+
+
+class Failure(Exception):
+    """The reply to a message is this errno."""
+
+
+class VfioUserServer:
+    """One device behind one socket; QEMU may connect again after unplug."""
+
+    def __init__(self, path, log, max_dma_maps=65535):
+        self.path = path
+        self.log = log
+        self.max_dma_maps = max_dma_maps
+        self.maps = {}          # iova -> size
+        self.events = []        # ("map"|"unmap", iova, size, errno)
+        self.violations = []    # what type1 would have refused
+        self.resets = 0
+        self.connected = threading.Event()
+        self.gone = threading.Event()
+        self.held = threading.Event()
+        self._hold_at = set()   # iovas of maps that get no reply yet
+        self._held_replies = []
+        self._fail_at = {}      # iova -> errno
+        self._fail_nth = {}     # number of a coming map, from 1 -> errno
+        self._replies = queue.Queue()
+        self._send_lock = threading.Lock()
+        self._connection = None
+        self._config = bytearray(CONFIG_SIZE)
+        struct.pack_into("<HH", self._config, 0, 0x1234, 0xd0d0)
+        self._config[0x0b] = 0xff
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(path)
+        self._listener.listen(1)
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    # ---- for tests ----
+
+    def fail_at(self, iova, error):
+        """Fail each map at this address."""
+        self._fail_at[iova] = error
+
+    def fail_nth(self, nth, error):
+        """Fail the nth map from now, counting from 1."""
+        self._fail_nth[nth] = error
+
+    def hold_at(self, iova):
+        """Don't reply to maps at this address until release()."""
+        self.held.clear()
+        self._hold_at.add(iova)
+
+    def release(self):
+        self._hold_at.clear()
+        replies, self._held_replies = self._held_replies, []
+        with self._send_lock:
+            for reply in replies:
+                self._connection.sendall(reply)
+
+    def fail_never(self):
+        self._fail_at.clear()
+        self._fail_nth.clear()
+
+    def mapped_bytes(self):
+        return sum(self.maps.values())
+
+    def take_events(self):
+        """The events since the last call."""
+        events, self.events = self.events, []
+        return events
+
+    def dma_read(self, iova, size):
+        """Bytes, or the errno that QEMU answered."""
+        reply = self._dma(DMA_READ, struct.pack("<QI", iova, size))
+        return reply if isinstance(reply, int) else reply[12:12 + size]
+
+    def dma_write(self, iova, data):
+        """0, or the errno that QEMU answered."""
+        reply = self._dma(DMA_WRITE,
+                          struct.pack("<QI", iova, len(data)) + data)
+        return reply if isinstance(reply, int) else 0
+
+    def close(self):
+        """QEMU is gone: wait until everything that it sent has been seen."""
+        self._listener.close()
+        if self.connected.is_set():
+            self.gone.wait(10)
+
+    # ---- the protocol ----
+
+    def _dma(self, command, body):
+        # QEMU wants a message as long as its struct, whose last 4 bytes are
+        # padding that the data begins in.
+        body += bytes(4)
+        with self._send_lock:
+            self._connection.sendall(
+                HEADER.pack(0x7000 + command, command, 16 + len(body), 0, 0) +
+                body)
+        flags, error, reply = self._replies.get(timeout=10)
+        if flags & ERROR:
+            return error
+        return reply
+
+    def _serve(self):
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            self._connection = connection
+            self.gone.clear()
+            self.connected.set()
+            try:
+                while self._message(connection):
+                    pass
+            except OSError as error:
+                print(f"{self.path}: {error}", file=self.log)
+            print(f"{self.path}: gone, {len(self.maps)} maps left",
+                  file=self.log)
+            connection.close()
+            self.gone.set()
+            self.connected.clear()
+
+    def _receive(self, connection, size, fds):
+        data = b""
+        while len(data) < size:
+            chunk, ancillary, _, _ = connection.recvmsg(
+                size - len(data), socket.CMSG_SPACE(16 * 4))
+            if not chunk:
+                return None
+            for level, kind, payload in ancillary:
+                if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                    received = array.array("i")
+                    received.frombytes(payload)
+                    fds.extend(received)
+            data += chunk
+        return data
+
+    def _message(self, connection):
+        fds = []
+        header = self._receive(connection, HEADER.size, fds)
+        if header is None:
+            return False
+        ident, command, size, flags, error = HEADER.unpack(header)
+        body = self._receive(connection, size - HEADER.size, fds)
+        for fd in fds:
+            os.close(fd)
+        if body is None:
+            return False
+        if flags & TYPE_MASK == REPLY:
+            self._replies.put((flags, error, body))
+            return True
+        try:
+            reply, error = self._dispatch(command, body), 0
+        except Failure as failure:
+            reply, error = b"", failure.args[0]
+        if not flags & NO_REPLY:
+            out = HEADER.pack(ident, command, HEADER.size + len(reply),
+                              REPLY | (ERROR if error else 0), error)
+            if command == DMA_MAP and \
+                    struct.unpack_from("<Q", body, 16)[0] in self._hold_at:
+                self._held_replies.append(out + reply)
+                self.held.set()
+                return True
+            with self._send_lock:
+                connection.sendall(out + reply)
+        return True
+
+    def _dispatch(self, command, body):
+        handlers = {
+            VERSION: self._version,
+            DMA_MAP: self._map,
+            DMA_UNMAP: self._unmap,
+            GET_INFO: lambda body: struct.pack("<IIII", 16, 3, 9, 5),
+            REGION_INFO: self._region_info,
+            IRQ_INFO: self._irq_info,
+            SET_IRQS: lambda body: b"",
+            REGION_READ: self._region_read,
+            REGION_WRITE: self._region_write,
+            RESET: self._reset,
+        }
+        if command not in handlers:
+            raise Failure(errno.EOPNOTSUPP)
+        return handlers[command](body)
+
+    def _version(self, body):
+        capabilities = {"max_msg_fds": 8, "max_data_xfer_size": 1 << 20,
+                        "max_dma_maps": self.max_dma_maps, "pgsizes": 4096}
+        return (struct.pack("<HH", 0, 0) +
+                json.dumps({"capabilities": capabilities}).encode() + b"\0")
+
+    def _event(self, what, iova, size, error):
+        self.events.append((what, iova, size, error))
+        print(f"{self.path}: {what} {iova:#x} size {size:#x} errno {error}",
+              file=self.log)
+        if error:
+            raise Failure(error)
+
+    def _map_error(self, iova, size):
+        self._fail_nth = {n - 1: e for n, e in self._fail_nth.items()}
+        if 0 in self._fail_nth:
+            return self._fail_nth.pop(0)
+        if iova in self._fail_at:
+            return self._fail_at[iova]
+        if iova % 4096 or size % 4096 or not size:
+            self.violations.append(f"map {iova:#x} size {size:#x}: alignment")
+            return errno.EINVAL
+        for other, length in self.maps.items():
+            if iova < other + length and other < iova + size:
+                self.violations.append(f"map {iova:#x} size {size:#x} over "
+                                       f"{other:#x} size {length:#x}")
+                return errno.EEXIST
+        if len(self.maps) >= self.max_dma_maps:
+            return errno.ENOSPC
+        return 0
+
+    def _map(self, body):
+        _, _, _, iova, size = struct.unpack("<IIQQQ", body)
+        error = self._map_error(iova, size)
+        if not error:
+            self.maps[iova] = size
+        self._event("map", iova, size, error)
+        return b""
+
+    def _unmap(self, body):
+        _, flags, iova, size = struct.unpack("<IIQQ", body)
+        end = 1 << 64 if flags & UNMAP_ALL else iova + size
+        error = 0
+        inside = []
+        for other, length in self.maps.items():
+            if other + length <= iova or end <= other:
+                continue
+            inside.append(other)
+            if other < iova or end < other + length:
+                error = errno.EINVAL
+                self.violations.append(f"unmap {iova:#x} size {size:#x} cuts "
+                                       f"{other:#x} size {length:#x}")
+        if not error:
+            for other in inside:
+                del self.maps[other]
+        self._event("unmap", iova, size, error)
+        return body
+
+    def _region_info(self, body):
+        index = struct.unpack_from("<I", body, 8)[0]
+        size, flags = (CONFIG_SIZE, 3) if index == CONFIG_REGION else (0, 0)
+        return struct.pack("<IIIIQQ", 32, flags, index, 0, size, 0)
+
+    def _irq_info(self, body):
+        index = struct.unpack_from("<I", body, 8)[0]
+        return struct.pack("<IIII", 16, 0, index, 0)
+
+    def _region_read(self, body):
+        offset, region, count = struct.unpack_from("<QII", body)
+        data = bytes(count)
+        if region == CONFIG_REGION:
+            data = bytes(self._config[offset:offset + count]).ljust(count,
+                                                                    b"\0")
+        return body[:16] + data
+
+    def _region_write(self, body):
+        offset, region, count = struct.unpack_from("<QII", body)
+        # Identity and class stay as they are.
+        if region == CONFIG_REGION and 4 <= offset < CONFIG_SIZE - count and \
+                offset not in (8, 9, 10, 11):
+            self._config[offset:offset + count] = body[16:16 + count]
+        return body[:16]
+
+    def _reset(self, _):
+        self.resets += 1
+        return b""
