@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A guest under TCG that is driven from here.
+
+The guest's /init (tests/guest/init) obeys the serial console: one command a
+line, answered by its output and "@end STATUS".  QEMU itself is asked through
+QMP, which is where the device's counters are.
+"""
+
+import json
+import os
+import re
+import select
+import socket
+import subprocess
+import tempfile
+import time
+
+# What no test may leave in the kernel's log.
+SPLAT = re.compile(
+    r"WARNING: |BUG: |Oops|Call Trace|general protection|kernel panic"
+    r"|Kernel panic|UBSAN|KASAN|blocked for more than|rcu: INFO|soft lockup"
+    r"|DMA-API: ")
+
+KERNEL_ARGS = (
+    "console=ttyS0 panic=-1 mitigations=off nokaslr tsc=reliable "
+    "no_timer_check random.trust_cpu=on audit=0 apparmor=0 nowatchdog "
+    "cryptomgr.notests quiet loglevel=4 printk.devkmsg=on")
+
+
+class Failure(Exception):
+    """A check that did not hold."""
+
+
+def check(condition, text):
+    if not condition:
+        raise Failure(text)
+
+
+class Guest:
+    """A running guest; use it in a with statement.
+
+    qemu, image: the binary, and the folder with vmlinux and initrd
+    devices: arguments for QEMU, after those of the device
+    coiommu: further properties of the device
+    args: further kernel arguments
+    """
+
+    def __init__(self, qemu, image, devices, coiommu="", args="",
+                 memory="512M"):
+        self.folder = tempfile.TemporaryDirectory(prefix="coiommu-guest-")
+        listener = self._listen("serial")
+        monitor = self._listen("qmp")
+        device = "coiommu,id=coi,x-track-emulated=on"
+        command = [
+            qemu, "-M", "q35", "-accel", "tcg,thread=multi",
+            "-cpu", "max,la57=off,erms=off,fsrm=off", "-smp", "2",
+            "-m", memory, "-nodefaults", "-no-user-config", "-no-reboot",
+            "-display", "none", "-boot", "strict=on",
+            "-chardev", f"socket,id=s0,path={self.folder.name}/serial",
+            "-serial", "chardev:s0",
+            "-chardev", f"socket,id=m0,path={self.folder.name}/qmp",
+            "-mon", "chardev=m0,mode=control",
+            "-kernel", f"{image}/vmlinux", "-initrd", f"{image}/initrd",
+            "-append", f"{KERNEL_ARGS} {args}",
+            "-device", f"{device},{coiommu}" if coiommu else device,
+            *devices]
+        print("+", " ".join(command), flush=True)
+        self.process = subprocess.Popen(command)
+        try:
+            self.serial = self._accept(listener)
+            monitor = self._accept(monitor)
+            monitor.settimeout(60)
+            self.qmp = monitor.makefile("rw")
+            self.qmp.readline()
+            self.buffer = b""
+            self.monitor("qmp_capabilities")
+            self._read_until(rb"@ready\r?\n", 120)
+        except BaseException:
+            self.close()
+            raise
+
+    def _listen(self, name):
+        sock = socket.socket(socket.AF_UNIX)
+        sock.bind(os.path.join(self.folder.name, name))
+        sock.listen(1)
+        return sock
+
+    def _accept(self, listener):
+        listener.settimeout(30)
+        try:
+            return listener.accept()[0]
+        except socket.timeout:
+            raise Failure("QEMU did not start: see its message above") from None
+        finally:
+            listener.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, value, trace):
+        try:
+            if kind is Failure:
+                print(self.run("dmesg | tail -n 60", ok=None)[1])
+        except (Failure, OSError):
+            pass
+        self.close()
+
+    def close(self):
+        """End QEMU."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        self.folder.cleanup()
+
+    def _read_until(self, pattern, timeout):
+        """What the guest prints up to the pattern; the match as well."""
+        end = time.monotonic() + timeout
+        while True:
+            match = re.search(pattern, self.buffer)
+            if match:
+                text = self.buffer[:match.start()]
+                self.buffer = self.buffer[match.end():]
+                return text.decode(errors="replace").replace("\r", ""), match
+            left = end - time.monotonic()
+            ready = left > 0 and select.select([self.serial], [], [], left)[0]
+            data = self.serial.recv(65536) if ready else b""
+            if not data:
+                print(self.buffer.decode(errors="replace"), flush=True)
+                raise Failure("the guest is silent" if not ready
+                              else "the guest is gone")
+            self.buffer += data
+
+    def run(self, command, ok=True, timeout=60):
+        """Run a shell command in the guest: its status and its output.
+
+        ok: whether it must succeed (True), must fail (False), or may do
+        either (None).
+        """
+        print("guest#", command, flush=True)
+        self.serial.sendall(command.encode() + b"\n")
+        text, match = self._read_until(rb"@end (\d+)\r?\n", timeout)
+        status = int(match.group(1))
+        if text.strip():
+            print(text.rstrip(), flush=True)
+        if ok is not None:
+            check((status == 0) == ok,
+                  f"'{command}' ended with status {status}")
+        return status, text
+
+    def output(self, command, **kwargs):
+        """The output of a command that succeeds."""
+        return self.run(command, **kwargs)[1]
+
+    def monitor(self, command, **arguments):
+        """A QMP command's result; events are passed over."""
+        request = {"execute": command, "arguments": arguments}
+        self.qmp.write(json.dumps(request) + "\n")
+        self.qmp.flush()
+        while True:
+            reply = json.loads(self.qmp.readline())
+            if "return" in reply:
+                return reply["return"]
+            check("error" not in reply, f"QMP {command}: {reply}")
+
+    def wait_event(self, name):
+        """Wait for a QMP event that has not come yet."""
+        while json.loads(self.qmp.readline()).get("event") != name:
+            pass
+
+    def counter(self, name):
+        """One of the device's counters."""
+        return self.monitor("qom-get", path="/machine/peripheral/coi",
+                            property=name)
+
+    def table(self, name="dtt"):
+        """A debugfs file of the driver, as a dictionary of numbers."""
+        text = self.output(f"cat /sys/kernel/debug/coiommu/{name}")
+        return {k: int(v) for k, v in
+                (line.split() for line in text.splitlines())}
+
+    def wait(self, command, timeout=30):
+        """Wait until a command succeeds."""
+        self.run(f"i=0; until {command}; do i=$((i+1)); "
+                 f"[ $i -lt {timeout * 5} ] || break; sleep 0.2; done; "
+                 f"[ $i -lt {timeout * 5} ]", timeout=timeout + 30)
+
+    def address(self, vendor_device):
+        """The PCI addresses of the functions with this vendor:device."""
+        vendor, device = vendor_device.split(":")
+        text = self.output(
+            "for d in /sys/bus/pci/devices/*; do "
+            f"grep -q 0x{vendor} $d/vendor && grep -q 0x{device} $d/device && "
+            "echo ${d##*/}; done; true")
+        return text.split()
+
+    def load(self):
+        """Load the driver as udev would: by the function's modalias."""
+        function = self.address("1af4:10f0")
+        check(len(function) == 1, "there is one coIOMMU function")
+        self.run(f"modprobe $(cat /sys/bus/pci/devices/{function[0]}/modalias)")
+        self.run("test -d /sys/module/coiommu")
+        self.run(f"test -e /sys/bus/pci/drivers/coiommu/{function[0]}")
+
+    def unbind(self, address):
+        self.run(f"echo {address} > "
+                 f"/sys/bus/pci/devices/{address}/driver/unbind")
+
+    def check_idle(self):
+        """No mapping is left, in the table or in the host."""
+        table = self.table()
+        check(table["mappings"] == 0, "all counts are back to 0")
+        check(table["underflows"] == 0, "no count was taken back twice")
+        check(table["pinned-units"] == 0, "no unit is PINNED any more")
+        check(self.counter("attached-endpoints") == 0, "nothing is attached")
+        check(self.counter("pinned-bytes") == 0, "nothing is pinned")
+
+    def check_clean(self):
+        """No DMA went wrong, and the kernel has nothing to complain about."""
+        check(self.counter("dma-faults") == 0, "no DMA missed its mapping")
+        log = self.output("dmesg")
+        splat = SPLAT.search(log)
+        check(not splat, f"the kernel's log has '{splat and splat.group()}'")
