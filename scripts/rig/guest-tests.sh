@@ -1,0 +1,263 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# shellcheck shell=dash
+#
+# What the host can ask of the guest: functions for busybox ash, sourced by
+# guest-init.  A result for the host is a line "@rig KEY VALUE"; all else is
+# for the log.  Functions return 0 only if everything that they checked was
+# right.
+
+# Where things are on the test disk, in MiB: first an ext4 file system, then
+# the area for raw writes.
+FS_MIB=64
+RAW_MIB=8
+
+# Of a bulk transfer, in MiB; net-peer.sh has the same figures.
+SEND_MIB=8
+RECEIVE_MIB=16
+
+# BDFs of the PCI functions whose class starts with $1 (such as 0x0108).
+pci_of_class() {
+    local d class
+    for d in /sys/bus/pci/devices/*; do
+        read -r class <"$d/class"
+        case $class in "$1"*) echo "${d##*/}" ;; esac
+    done
+}
+
+# Load the module for a PCI function by its modalias, as udev would, and bind a
+# function that has been unbound.
+pci_modprobe() {
+    local alias
+    read -r alias <"/sys/bus/pci/devices/$1/modalias"
+    modprobe "$alias" || return
+    [ -e "/sys/bus/pci/devices/$1/driver" ] || echo "$1" >/sys/bus/pci/drivers_probe
+}
+
+# BDF of the coIOMMU function, or nothing.
+coiommu_bdf() {
+    local d id
+    for d in /sys/bus/pci/devices/*; do
+        read -r id <"$d/device"
+        [ "$id" != 0x10f0 ] || [ "$(cat "$d/vendor")" != 0x1af4 ] || echo "${d##*/}"
+    done
+}
+
+# "bound", "unbound", or "absent" if this machine has no coIOMMU function.
+guest_load_coiommu() {
+    local bdf
+    bdf=$(coiommu_bdf)
+    if [ -z "$bdf" ]; then
+        echo "@rig coiommu absent"
+        return
+    fi
+    pci_modprobe "$bdf"
+    if [ -e "/sys/bus/pci/devices/$bdf/driver" ]; then
+        echo "@rig coiommu bound"
+    else
+        echo "@rig coiommu unbound"
+    fi
+    dmesg | grep -i coiommu
+}
+
+# wait_for SECONDS TEST...: poll until the command succeeds.
+wait_for() {
+    local tries=$(($1 * 10))
+    shift
+    while ! "$@"; do
+        [ "$tries" -gt 0 ] || { echo "timed out: $*"; return 1; }
+        tries=$((tries - 1))
+        sleep 0.1
+    done
+}
+
+# Hundredths of a second since boot.
+now_cs() {
+    local up
+    read -r up _ </proc/uptime
+    echo "${up%.*}${up#*.}"
+}
+
+# ---- disk -------------------------------------------------------------------
+
+guest_nvme_up() {
+    local bdf
+    for bdf in $(pci_of_class 0x0108); do
+        pci_modprobe "$bdf" || return
+    done
+    wait_for 20 test -b /dev/nvme0n1
+}
+
+# A fresh random stream of RAW_MIB, past the disk's file system, at slot $1;
+# written, read back without the page cache, compared.
+nvme_raw_check() {
+    local at=$(((FS_MIB + $1 * RAW_MIB) * 8)) n=$((RAW_MIB * 8)) wrote read
+    mkfifo /tmp/copy
+    sha256sum </tmp/copy >/tmp/wrote &
+    dd if=/dev/urandom bs=128k count=$n 2>/dev/null | tee /tmp/copy |
+        dd of=/dev/nvme0n1 bs=128k seek=$at iflag=fullblock oflag=direct || return
+    wait
+    rm /tmp/copy
+    wrote=$(cut -c1-64 /tmp/wrote)
+    read=$(dd if=/dev/nvme0n1 bs=128k skip=$at count=$n iflag=direct | sha256sum)
+    read=${read%% *}
+    echo "@rig nvme_raw $1 $wrote"
+    [ "$wrote" = "$read" ] || { echo "wrote $wrote, read $read"; return 1; }
+}
+
+# A file system made, filled, checked, read back, checked again.
+nvme_fs_check() {
+    local i
+    modprobe ext4 && mkfs.ext4 -q -F /dev/nvme0n1 ${FS_MIB}M &&
+        mount -t ext4 /dev/nvme0n1 /mnt || return
+    for i in 1 2 3 4 5 6 7 8; do
+        mkdir /mnt/$i
+        dd if=/dev/urandom of=/mnt/$i/data bs=64k count=$i 2>/dev/null || return
+    done
+    cp /bin/busybox /mnt/1/
+    (cd /mnt && sha256sum ./*/* >/tmp/sums)
+    rm -r /mnt/4
+    sed -i '/ \.\/4\//d' /tmp/sums
+    umount /mnt && e2fsck -fn /dev/nvme0n1 || return
+    echo 3 >/proc/sys/vm/drop_caches
+    mount -t ext4 /dev/nvme0n1 /mnt && (cd /mnt && sha256sum -cs /tmp/sums) &&
+        umount /mnt && e2fsck -fn /dev/nvme0n1
+}
+
+# The time of plain I/O, no checksums in it, in hundredths of a second.
+nvme_time() {
+    local begin rc=0
+    begin=$(now_cs)
+    dd if=/dev/nvme0n1 of=/dev/null bs=4k count=256 iflag=direct &&
+        dd if=/dev/nvme0n1 of=/dev/null bs=128k count=256 iflag=direct || rc=1
+    if [ "$1" = write ]; then
+        dd if=/dev/zero of=/dev/nvme0n1 bs=4k count=256 \
+            seek=$((FS_MIB * 256)) oflag=direct || rc=1
+    fi
+    echo "@rig io_cs $(($(now_cs) - begin))"
+    return $rc
+}
+
+# guest_nvme SLOT: everything that a disk must do; destroys what is on it.
+guest_nvme() {
+    guest_nvme_up && nvme_time write && nvme_raw_check "$1" && nvme_fs_check
+}
+
+# guest_nvme_readonly: for a disk whose content matters.  What is read must be
+# the same whether it comes in small or in large pieces.
+guest_nvme_readonly() {
+    local small large
+    guest_nvme_up && nvme_time read || return
+    small=$(dd if=/dev/nvme0n1 bs=4k count=4096 iflag=direct | sha256sum) || return
+    large=$(dd if=/dev/nvme0n1 bs=1M count=16 iflag=direct | sha256sum) || return
+    [ "$small" = "$large" ]
+}
+
+# ---- network ----------------------------------------------------------------
+
+# The first interface of the assigned NIC.
+nic() {
+    local bdf
+    for bdf in $(pci_of_class 0x02); do
+        ls "/sys/bus/pci/devices/$bdf/net" 2>/dev/null
+    done | head -n 1
+}
+
+nic_has_carrier() {
+    [ "$(cat "/sys/class/net/$1/carrier" 2>/dev/null)" = 1 ]
+}
+
+# Load the NIC's driver and start it: a link takes seconds to come up.
+guest_nic_start() {
+    local bdf
+    for bdf in $(pci_of_class 0x02); do
+        pci_modprobe "$bdf" || return
+    done
+    wait_for 20 eval '[ -n "$(nic)" ]' && ip link set "$(nic)" up
+}
+
+guest_nic_up() {
+    guest_nic_start && wait_for 20 nic_has_carrier "$(nic)" &&
+        udhcpc -i "$(nic)" -n -q -t 10 -T 1 -s /rig/guest-dhcp
+}
+
+# The default gateway.
+gateway() {
+    ip route | sed -n 's/^default via \([^ ]*\) .*/\1/p' | head -n 1
+}
+
+# To the peer (net-peer.sh): it answers with the checksum of what it got.
+net_send() {
+    local begin mine theirs
+    mine=$(sha256sum </tmp/bulk)
+    begin=$(now_cs)
+    theirs=$(nc "$1" 5001 </tmp/bulk)
+    echo "@rig net_send_cs $(($(now_cs) - begin))"
+    echo "sent ${mine%% *}, peer got $theirs"
+    [ "${mine%% *}" = "$theirs" ]
+}
+
+# From the peer: the checksum, then the data.
+net_receive() {
+    local begin mine theirs size
+    begin=$(now_cs)
+    nc "$1" 5002 >/tmp/bulk </dev/null
+    echo "@rig net_receive_cs $(($(now_cs) - begin))"
+    size=$(stat -c %s /tmp/bulk)
+    read -r theirs </tmp/bulk
+    mine=$(tail -c +66 /tmp/bulk | sha256sum)
+    echo "peer sent $theirs, got ${mine%% *} ($size bytes)"
+    [ "$size" -gt $((RECEIVE_MIB << 20)) ] && [ "${mine%% *}" = "$theirs" ]
+}
+
+# guest_net [PEER]: address by DHCP, ping of the gateway, and, if there is a
+# peer for it, bulk transfers with checksums, one each way.
+guest_net() {
+    local rc=0
+    guest_nic_up && ping -c 5 -i 0.2 -s 1400 "$(gateway)" || return
+    [ -n "$1" ] || return 0
+    dd if=/dev/urandom of=/tmp/bulk bs=1M count=$SEND_MIB 2>/dev/null
+    net_send "$1" && net_receive "$1" || rc=1
+    rm -f /tmp/bulk
+    return $rc
+}
+
+# ---- driver -----------------------------------------------------------------
+
+# Give the assigned devices back and unload the module.
+guest_unload() {
+    local d
+    for d in /sys/bus/pci/drivers/nvme/0000:* /sys/bus/pci/drivers/igb/0000:*; do
+        [ ! -e "$d" ] || echo "${d##*/}" >"${d%/*}/unbind" || return
+    done
+    rmmod coiommu
+}
+
+# Keep the devices busy, in the background.
+guest_load() {
+    (while dd if=/dev/nvme0n1 of=/dev/null bs=128k count=200 iflag=direct; do :; done) \
+        >/dev/null 2>&1 &
+    ping -i 0.01 -s 1400 "$(gateway)" >/dev/null 2>&1 &
+}
+
+# Nothing bad in the kernel's log.  The messages themselves go to the log.
+guest_dmesg_ok() {
+    ! dmesg | grep -E 'WARNING:|BUG:|Oops|Call Trace|I/O error|DMA.*(fail|error)|nvme.*timeout|Tx Unit Hang'
+}
+
+# ---- the edu device -----------------------------------------------------------
+
+# edu_read ADDRESS: have QEMU's edu device read 4 KiB of memory at this address by
+# DMA, whether or not they are mapped for it.  Returns 0 when it has finished.
+edu_read() {
+    local d bar
+    d=/sys/bus/pci/devices/$(pci_of_class 0x00ff | head -n 1)
+    echo 1 >"$d/enable" || return
+    # Memory space and bus mastering on.
+    printf '\006' | dd of="$d/config" bs=1 seek=4 conv=notrunc 2>/dev/null || return
+    read -r bar _ <"$d/resource"
+    devmem $((bar + 0x80)) 64 "$1"
+    devmem $((bar + 0x88)) 64 0x40000
+    devmem $((bar + 0x90)) 64 4096
+    devmem $((bar + 0x98)) 64 1
+    wait_for 10 eval '[ $(($(devmem '$((bar + 0x98))' 64) & 1)) -eq 0 ]'
+}

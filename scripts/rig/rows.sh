@@ -1,0 +1,303 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# The demo's measurements, on a host with VFIO: the same on a user's machine
+# and in the rig's L1.  Makes one line for each row in OUT/rows, "key=value" separated by
+# spaces, and one line in OUT/problems for each thing that is not as it should be.
+#
+#   none     no assigned device: what QEMU itself takes to start
+#   static   vfio-pci alone: all of the guest's memory is pinned up front
+#   coiommu  vfio-pci with the coIOMMU device
+#
+# Ready times are the median of several starts, taken in turns so that a noisy
+# minute doesn't meet one mode alone.  After them, each row's guest boots once and
+# does I/O.
+#
+# Environment: VM_QEMU_CMD (words), VM_KERNEL, VM_INITRD as vm.sh wants them.
+set -euo pipefail
+here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
+# shellcheck source=scripts/rig/vm.sh
+. "$here/vm.sh"
+# shellcheck source=scripts/rig/host.sh
+. "$here/host.sh"
+
+out=''
+sizes=''
+devices=''
+peer=''
+keep=''
+trials=3
+destroy=no
+repeat=no
+while [ $# -gt 0 ]; do
+    case $1 in
+    --out) out=$2; shift ;;
+    --sizes) sizes=${2//,/ }; shift ;;
+    --devices) devices=${2//,/ }; shift ;;
+    --peer) peer=$2; shift ;;
+    --keep) keep=$2; shift ;;
+    --trials) trials=$2; shift ;;
+    --destroy-data) destroy=yes ;;
+    --repeat) repeat=yes ;;
+    *) echo "rows.sh: unknown option $1" >&2; exit 2 ;;
+    esac
+    shift
+done
+read -ra VM_QEMU <<<"$VM_QEMU_CMD"
+VM_LOGS=$out/vm
+mkdir -p "$VM_LOGS"
+: >"$out/rows"
+: >"$out/problems"
+: >"$out/repeated"
+trap vm_kill EXIT
+
+# Lines for the user, among the log's.
+tell() {
+    echo "@say $*"
+}
+
+problem() {
+    echo "problem: $*"
+    echo "$*" >>"$out/problems"
+}
+
+# 128M and the like, in bytes.
+bytes() {
+    case $1 in
+    *M) echo $((${1%M} << 20)) ;;
+    *G) echo $((${1%G} << 30)) ;;
+    *) echo "$1" ;;
+    esac
+}
+
+# QEMU's arguments for the devices of a mode, in ARGS.
+mode_arguments() {
+    local bdf n=0
+    ARGS=()
+    [ "$1" != none ] || return 0
+    [ "$1" != coiommu ] || ARGS+=(-device "coiommu,id=coi0")
+    for bdf in $devices; do
+        ARGS+=(-device "vfio-pci,host=$(host_bdf "$bdf"),id=dev$n")
+        n=$((n + 1))
+    done
+}
+
+# ---- ready times ------------------------------------------------------------
+
+declare -A ready=()
+
+trial_start() {
+    vm_start "start-$1-$2" "$2" "${ARGS[@]}" && return 0
+    echo "$1 $2: QEMU doesn't start: ${VM_ERROR:-}" \
+        "$(tail -n 1 "$VM_LOGS/start-$1-$2.qemu")"
+    return 1
+}
+
+# One start and stop.  In an emulated host a QEMU sits there now and then and
+# answers nothing, whatever its devices: with --repeat it gets a second chance.
+trial() {
+    local mode=$1 size=$2 said
+    mode_arguments "$mode"
+    if ! trial_start "$mode" "$size" >"$out/said"; then
+        said=$(cat "$out/said")
+        if [ "$repeat" = no ] || ! trial_start "$mode" "$size" >"$out/said"; then
+            problem "$said"
+            return 0
+        fi
+        echo "$said" >>"$out/repeated"
+    fi
+    ready[$mode-$size]+="$VM_READY_US "
+    vm_quit || problem "$mode $size: QEMU ended with status $VM_STATUS"
+}
+
+# Do the starts of a row differ by more than a quarter?
+noisy() {
+    tr ' ' '\n' <<<"${ready[$1-$2]:-}" | sed '/^$/d' | sort -n |
+        awk '{ v[NR] = $1 } END { exit !(NR && v[NR] > 1.25 * v[1]) }'
+}
+
+# Start all rows in turns.  Then, where the starts differ much, start again
+# those that are compared with each other and cost little: whether there are
+# more rounds depends on the noise, not on which row is ahead.
+measure_ready() {
+    local t r again
+    tell "time to ready: a first start to warm up"
+    # shellcheck disable=SC2086  # two words
+    trial ${rows[-2]}
+    ready=()
+    for ((t = 1; t <= trials; t++)); do
+        tell "time to ready, start $t of $trials of each of ${#rows[@]} rows"
+        for r in "${rows[@]}"; do
+            # shellcheck disable=SC2086
+            trial $r
+        done
+    done
+    for ((; t <= 2 * trials + 1; t++)); do
+        again=no
+        for r in "${rows[@]}"; do
+            # shellcheck disable=SC2086
+            [[ $r != coiommu* ]] || ! noisy $r || again=yes
+        done
+        [ $again = yes ] || return 0
+        tell "time to ready, start $t: the times differ much"
+        for r in "${rows[@]}"; do
+            # shellcheck disable=SC2086
+            [[ $r == static* && $r != "static 128M" ]] || trial $r
+        done
+    done
+}
+
+# The middle one of the words; of an even number, the lower of the two.
+median() {
+    tr ' ' '\n' <<<"$1" | sed '/^$/d' | sort -n | awk '{ v[NR] = $1 }
+        END { if (NR) print v[int((NR + 1) / 2)]; else print "-" }'
+}
+
+# ---- one row ----------------------------------------------------------------
+
+# Each kind of device once; the outcome, 1 or 0, in NVME_OK and NET_OK, "-" if
+# there is no such device.
+guest_tests() {
+    local slot=$1 bdf kind
+    NVME_OK=- NET_OK=-
+    # The link comes up while the disk is tested.
+    for bdf in $devices; do
+        [ "$(host_kind "$bdf")" != net ] || vm_run 60 guest_nic_start || true
+    done
+    for bdf in $devices; do
+        kind=$(host_kind "$bdf")
+        case $kind in
+        nvme)
+            NVME_OK=1
+            if [ "$destroy" = yes ]; then
+                vm_run 120 "guest_nvme $slot" || NVME_OK=0
+            else
+                vm_run 120 guest_nvme_readonly || NVME_OK=0
+            fi
+            ;;
+        net)
+            NET_OK=1
+            vm_run 180 "guest_net $peer" || NET_OK=0
+            ;;
+        esac
+    done
+}
+
+# Counters of the device; they must agree with what the kernel says is locked.
+counters() {
+    local mode=$1 size=$2 counted
+    DEMAND=- BLOCKS=-
+    [ "$mode" = coiommu ] || return 0
+    vm_get coi0 demand-pin-requests && DEMAND=$VM_RETURN
+    vm_get coi0 demand-pin-blocks && BLOCKS=$VM_RETURN
+    vm_get coi0 pinned-bytes-peak
+    counted=$VM_RETURN
+    # Between two samples more may have been pinned than was seen.
+    [ "$counted" -le "$VM_PEAK" ] || VM_PEAK=$counted
+    vm_get coi0 pinned-bytes
+    vm_sample
+    counted=$((VM_PINNED - VM_RETURN))
+    # The rest is the ROM that VFIO maps besides.
+    [ "${counted#-}" -le $((2 << 20)) ] ||
+        problem "$mode $size: the device counts $VM_RETURN bytes pinned, the kernel $VM_PINNED"
+}
+
+# The guest of a row has booted: its tests, and what they left pinned.
+test_row() {
+    local mode=$1 size=$2 slot=$3 want=absent
+    [ "$mode" != coiommu ] || want=bound
+    [ "${VM_SAID[coiommu]:-}" = $want ] ||
+        problem "$mode $size: the guest's coiommu is '${VM_SAID[coiommu]:-}', not '$want'"
+    guest_tests "$slot"
+    vm_run 20 guest_dmesg_ok || problem "$mode $size: the guest's kernel complains"
+    vm_sample
+    FINAL=$VM_PINNED
+    counters "$mode" "$size"
+    PEAK=$VM_PEAK
+    IO=${VM_SAID[io_cs]:--} BOOTED=${VM_SAID[booted]:--}
+    if [ -n "${VM_SAID[nvme_raw]:-}" ]; then
+        echo "${VM_SAID[nvme_raw]}" >>"$out/disk-sums"
+    fi
+}
+
+# The end of a row's VM; with --keep, coIOMMU's guest is the user's first.
+end_row() {
+    if [ -n "$keep" ] && [ "$1" = coiommu ]; then
+        tell "$1, $2: a shell in the guest; 'exit' ends it"
+        vm_shell "$keep"
+    elif ! vm_quit; then
+        problem "$1 $2: QEMU ended with status $VM_STATUS"
+    fi
+}
+
+# Run a row's VM.  Returns 1 if it didn't come up or stopped answering.
+row_once() {
+    local mode=$1 size=$2 slot=$3 mark faults start=vm_up
+    local what="booting the guest, I/O on its devices"
+    local FINAL=0 PEAK=0 DEMAND=- BLOCKS=- NVME_OK=- NET_OK=- IO=- BOOTED=-
+    mark="row $mode $size $$ $SECONDS"
+    if [ "$mode" = none ]; then
+        start=vm_start what="nothing to test without a device"
+    fi
+    host_mark "$mark"
+    mode_arguments "$mode"
+    tell "$mode, $size: $what"
+    if ! $start "$mode-$size" "$size" "${ARGS[@]}"; then
+        problem "$mode $size: $VM_ERROR" \
+            "$(tail -n 1 "$VM_LOGS/$mode-$size.qemu")"
+        vm_kill
+        return 1
+    fi
+    ready[$mode-$size]+="$VM_READY_US "
+    FINAL=$VM_PINNED PEAK=$VM_PEAK
+    [ "$mode" = none ] || test_row "$mode" "$size" "$slot"
+    if [ -n "$VM_SILENT" ]; then
+        problem "$mode $size: $VM_SILENT"
+        vm_kill
+        faults=$(host_faults "$mark") || faults=unknown
+        [ "$faults" != 0 ] || return 1
+        problem "$mode $size: the host's log shows $faults IOMMU faults"
+        return 0
+    fi
+    end_row "$mode" "$size"
+    faults=$(host_faults "$mark") ||
+        problem "$mode $size: the kernel's log is too short to count faults"
+    host_log "$mark" >"$VM_LOGS/$mode-$size.host-dmesg"
+    echo "mode=$mode mem=$(bytes "$size") ready_us=$(median "${ready[$mode-$size]}")" \
+        "starts=$(tr ' ' , <<<"${ready[$mode-$size]% }")" \
+        "peak=$PEAK final=$FINAL demand=$DEMAND blocks=$BLOCKS nvme=$NVME_OK" \
+        "net=$NET_OK io_cs=$IO booted=$BOOTED faults=$faults" >>"$out/rows"
+}
+
+# A row, and with --repeat, for an emulated host, a second time if its VM died.
+# TCG's SVM kills guests now and then, with static pinning as well
+# (docs/internals.md).  What was off the first time goes to OUT/repeated, and the
+# demo shows it; wrong data or faults are never a reason to repeat.
+row() {
+    local before
+    before=$(wc -l <"$out/problems")
+    row_once "$@" && return 0
+    [ "$repeat" = yes ] || return 0
+    tail -n +$((before + 1)) "$out/problems" >>"$out/repeated"
+    head -n "$before" "$out/problems" >"$out/problems.before"
+    mv "$out/problems.before" "$out/problems"
+    [ ! -f "$out/disk-sums" ] || sed -i "/^$3 /d" "$out/disk-sums"
+    tell "$1, $2: the VM died; once more"
+    row_once "$@" || true
+}
+
+# ---- all of them ------------------------------------------------------------
+
+rows=("none 128M" "static 128M")
+for size in $sizes; do
+    rows+=("static $size" "coiommu $size")
+done
+
+measure_ready
+slot=0
+for r in "${rows[@]}"; do
+    # shellcheck disable=SC2086
+    row $r $slot
+    slot=$((slot + 1))
+done
+tell "measurements done"
