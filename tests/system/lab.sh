@@ -1,0 +1,209 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# The system level's scenarios, run in L1 (a host with the kernel's VFIO) one
+# after the other, each with a VM of its own.  For each, /job/results/NAME gets
+# its status and NAME.log what it said; tests/system/run turns them into TAP.
+#
+# A scenario is a function named after it.  It runs under `set -e` in a
+# subshell and fails by any failing command.
+set -u
+# shellcheck source=scripts/rig/vm.sh
+. /job/vm.sh
+# shellcheck source=scripts/rig/host.sh
+. /job/host.sh
+read -ra VM_QEMU <<<"$VM_QEMU_CMD"
+VM_LOGS=/job/vm
+MEM=512M
+
+disk=$(host_find 1b36:0010)
+nic=$(host_find 8086:10c9)
+edu=$(host_find 1234:11e8)
+other=$(host_find 8086:10d3)
+coiommu=(-device "coiommu,id=coi0")
+assigned=(-device "vfio-pci,host=$disk,id=disk0" -device "vfio-pci,host=$nic,id=nic0")
+
+# Bytes that QEMU may have locked when nothing is pinned: VFIO maps the ROM.
+BASE=$((1 << 20))
+
+# fail TEXT: say so and end the scenario.
+fail() {
+    echo "FAILED: $*"
+    exit 1
+}
+
+# A guest with both devices up and running.
+busy_guest() {
+    vm_up "$1" "$MEM" "${@:2}" || fail "$VM_ERROR $(cat "$VM_LOGS/$1.qemu")"
+    [ "${VM_SAID[coiommu]}" = bound ] || fail "the driver isn't bound"
+    vm_run 60 guest_nvme_up
+    vm_run 60 guest_nic_up
+}
+
+# A counter of the device, in VALUE.
+counter() {
+    vm_get coi0 "$1" || fail "$VM_ERROR"
+    VALUE=$VM_RETURN
+    echo "$1 = $VALUE"
+}
+
+# Nothing is pinned, by the device's account and by the kernel's.
+expect_unpinned() {
+    counter pinned-bytes
+    [ "$VALUE" -eq 0 ] || fail "the device counts $VALUE bytes pinned"
+    vm_sample
+    [ "$VM_PINNED" -le "$BASE" ] || fail "the kernel counts $VM_PINNED bytes locked"
+}
+
+# The device's account of what is pinned is the kernel's.
+expect_consistent() {
+    counter pinned-bytes
+    vm_sample
+    [ $((VM_PINNED - VALUE)) -ge 0 ] && [ $((VM_PINNED - VALUE)) -le "$BASE" ] ||
+        fail "the device counts $VALUE bytes pinned, the kernel $VM_PINNED"
+}
+
+# Nothing in the host's log that shouldn't be.
+expect_quiet_host() {
+    local faults
+    faults=$(host_faults "$1") || fail "the host's log has lost its beginning"
+    [ "$faults" = 0 ] || fail "$faults IOMMU faults"
+    ! host_log "$1" | grep -E 'WARNING:|BUG:|Oops|Call Trace|vfio.*(timed out|fail)' ||
+        fail "the host complains"
+}
+
+# ---- scenarios --------------------------------------------------------------
+
+# What is pinned is given back when the driver goes, and pinned anew when it
+# is back.
+unload() {
+    busy_guest unload "${coiommu[@]}" "${assigned[@]}"
+    expect_consistent
+    [ "$VALUE" -gt 0 ] || fail "two devices run and nothing is pinned"
+    vm_run 60 guest_unload
+    expect_unpinned
+    vm_run 60 guest_load_coiommu
+    vm_run 120 "guest_nvme 0"
+    counter pinned-bytes
+    [ "$VALUE" -gt 0 ] || fail "a disk runs and nothing is pinned"
+    vm_run 20 guest_dmesg_ok
+    vm_quit
+}
+
+# A reboot without warning, in the middle of I/O.
+reboot() {
+    busy_guest reboot -action reboot=reset "${coiommu[@]}" "${assigned[@]}"
+    vm_run 20 guest_load
+    sleep 2
+    vm_send "echo b >/proc/sysrq-trigger"
+    VM_SAID=()
+    vm_event RESET 30 || fail "no reset"
+    expect_unpinned
+    vm_wait booted 90
+    [ "${VM_SAID[coiommu]}" = bound ] || fail "the driver isn't bound after the reboot"
+    vm_run 120 "guest_nvme 0"
+    vm_run 90 guest_net
+    expect_consistent
+    vm_run 20 guest_dmesg_ok
+    vm_quit
+}
+
+# QEMU ends in the middle of I/O; the next VM finds the devices in order.
+quit_busy() {
+    busy_guest quit_busy "${coiommu[@]}" "${assigned[@]}"
+    vm_run 20 guest_load
+    sleep 2
+    vm_quit || fail "QEMU ended with status $VM_STATUS"
+}
+
+# The guest takes a device out and puts it back while the other is in use.
+hotplug() {
+    busy_guest hotplug "${coiommu[@]}" -device pcie-root-port,id=rp0 \
+        -device "vfio-pci,host=$nic,id=nic0" -device "vfio-pci,host=$disk,id=disk0,bus=rp0"
+    counter attached-endpoints
+    [ "$VALUE" -eq 2 ] || fail "$VALUE endpoints are attached, not 2"
+    vm_qmp device_del '{"id":"disk0"}' || fail "$VM_ERROR"
+    vm_event DEVICE_DELETED 60 || fail "the guest doesn't let go of the disk"
+    counter attached-endpoints
+    [ "$VALUE" -eq 1 ] || fail "$VALUE endpoints are attached, not 1"
+    expect_consistent
+    vm_run 60 'ping -c 3 "$(gateway)"'
+    vm_qmp device_add "{\"driver\":\"vfio-pci\",\"host\":\"$disk\",\"id\":\"disk0\",\"bus\":\"rp0\"}" ||
+        fail "$VM_ERROR"
+    vm_run 120 "wait_for 60 test -b /dev/nvme0n1 && guest_nvme 0"
+    counter attached-endpoints
+    [ "$VALUE" -eq 2 ] || fail "$VALUE endpoints are attached again, not 2"
+    expect_consistent
+    vm_run 20 guest_dmesg_ok
+    vm_quit
+}
+
+# -device vfio-pci before -device coiommu would pin all memory unnoticed.
+order() {
+    if vm_start order "$MEM" "${assigned[@]}" "${coiommu[@]}"; then
+        vm_quit
+        fail "QEMU started"
+    fi
+    cat "$VM_LOGS/order.qemu"
+    grep -q 'coiommu.*before.*vfio' "$VM_LOGS/order.qemu"
+}
+
+# Proof that a wrong DMA would be seen: edu reads guest memory that nothing has
+# pinned.
+wrong_dma() {
+    local faults
+    vm_up wrong_dma "$MEM" "${coiommu[@]}" -device "vfio-pci,host=$edu,id=edu0" ||
+        fail "$VM_ERROR"
+    # In the guest: the first 4 KiB at 256 MiB, to the device's own buffer.
+    vm_run 30 "edu_read 0x10000000" || fail "edu didn't do as told"
+    vm_quit
+    faults=$(host_faults wrong_dma)
+    echo "$faults IOMMU faults"
+    [ "$faults" -gt 0 ] || fail "a wrong DMA isn't seen"
+}
+
+# expect_refusal PATTERN BDF BYTES: host_check says so in one sentence.
+expect_refusal() {
+    local said
+    ! said=$(host_check "$2" "$3") || fail "$2 passed"
+    echo "$said"
+    [[ $said == *$1* ]] && [ "$(wc -l <<<"$said")" -eq 1 ]
+}
+
+# The demo's questions to a host, on one with VFIO.
+host_checks() {
+    host_check "$disk" $((1 << 30))
+    host_check "${disk#0000:}" $((1 << 30))
+    [ "$(host_kind "$disk")" = nvme ]
+    [ "$(host_kind "$nic")" = net ]
+    [ "$(host_kind "$edu")" = other ]
+    expect_refusal "there is no PCI device" 0000:ff:1f.7 1
+    expect_refusal "is bound to no driver, not to vfio-pci" "$other" 1
+    mv /dev/kvm /dev/kvm.away
+    expect_refusal "/dev/kvm is missing" "$disk" 1
+    mv /dev/kvm.away /dev/kvm
+    echo 'user:x:1000:1000::/:/bin/bash' >>/etc/passwd
+    su -s /bin/bash user -c "ulimit -l 64; . /job/host.sh; host_check $disk 1073741824" >/tmp/said &&
+        fail "a user who may lock 64 KiB passed"
+    cat /tmp/said
+    grep -q 'may lock only 64 KiB' /tmp/said
+}
+
+# ---- all of them ------------------------------------------------------------
+
+host_bind "$disk"
+host_bind "$nic"
+host_bind "$edu"
+mkdir -p /job/results "$VM_LOGS"
+for scenario in "$@"; do
+    echo "@say scenario $scenario"
+    host_mark "$scenario"
+    (
+        set -e
+        trap vm_kill EXIT
+        "$scenario"
+        [ "$scenario" = wrong_dma ] || expect_quiet_host "$scenario"
+    ) >"/job/results/$scenario.log" 2>&1
+    echo $? >"/job/results/$scenario"
+    host_log "$scenario" >>"/job/results/$scenario.log"
+done
