@@ -381,7 +381,7 @@ static uint64_t max_mapping(CoiommuState *s)
     if (quota) {
         budget = MIN(budget, quota >> s->block_shift);
     }
-    return coiommu_max_mapping(budget, s->block_shift);
+    return coiommu_max_mapping(budget);
 }
 
 static uint64_t register_value(CoiommuState *s, const CoiommuRegister *reg)

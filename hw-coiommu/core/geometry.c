@@ -5,6 +5,9 @@
 #include "osdep.h"
 #include "geometry.h"
 
+/* The finest that a request can name, whatever the tracking unit. */
+#define GFN_SHIFT 12
+
 unsigned coiommu_auto_block_shift(uint64_t ram_bytes, unsigned unit_shift)
 {
     unsigned shift = MAX(COIOMMU_BLOCK_SHIFT_DEFAULT, unit_shift);
@@ -16,12 +19,12 @@ unsigned coiommu_auto_block_shift(uint64_t ram_bytes, unsigned unit_shift)
     return shift;
 }
 
-uint64_t coiommu_max_mapping(uint64_t mappings, unsigned block_shift)
+uint64_t coiommu_max_mapping(uint64_t mappings)
 {
-    uint64_t blocks = MAX(mappings / 2, 2) - 1;
+    uint64_t pages = MAX(mappings / 2, 2) - 1;
 
-    if (blocks > UINT64_MAX >> block_shift) {
+    if (pages > UINT64_MAX >> GFN_SHIFT) {
         return UINT64_MAX;
     }
-    return blocks << block_shift;
+    return pages << GFN_SHIFT;
 }

@@ -24,11 +24,12 @@
 unsigned coiommu_auto_block_shift(uint64_t ram_bytes, unsigned unit_shift);
 
 /*
- * The largest range, in bytes, that fits half of a budget of @mappings, at
- * whatever address it starts: n blocks hold any range of n - 1 block sizes.
- * Never less than one block.  UINT64_MAX, as a budget or as the result, is "no
+ * The largest DMA mapping, in bytes, that fits half of a budget of @mappings
+ * blocks, wherever its pages are: each page of a scatterlist may lie in a block
+ * of its own, and bytes that do not start with a page touch one page more.
+ * Never less than one page.  UINT64_MAX, as a budget or as the result, is "no
  * limit".
  */
-uint64_t coiommu_max_mapping(uint64_t mappings, unsigned block_shift);
+uint64_t coiommu_max_mapping(uint64_t mappings);
 
 #endif /* COIOMMU_GEOMETRY_H */

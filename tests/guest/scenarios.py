@@ -376,18 +376,20 @@ def unpin(scenario):
 def quota(scenario):
     """A disk with little memory pinned: every new block drives one out."""
     most = 4 << 20
-    with scenario.boot("nvme,serial=1,drive=disk",
+    with scenario.boot("nvme,serial=1,drive=disk", EDU,
                        coiommu="block=64K,unpin-policy=off,"
                        f"max-pinned={most}") as vm:
         vm.load()
-        vm.run("modprobe nvme")
+        vm.run("modprobe nvme && modprobe edu_test")
         nvme, = vm.address("1b36:0010")
+        edu, = vm.address(EDU_ID)
         for _ in range(3):
             check_disk(vm)
-        check_attached(vm, nvme)
+            edu_run(vm, edu, "scatter")
+        check_attached(vm, nvme, edu)
         check(vm.counter("reclaimed-blocks") > 0, "blocks were reclaimed")
         check(vm.counter("pinned-bytes-peak") <= most, "the quota held")
-        finish(vm, nvme)
+        finish(vm, nvme, edu)
 
 
 SCENARIOS = [drivers, hotplug, api, small_units, bounce, force, memory, late,

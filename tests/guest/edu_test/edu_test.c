@@ -12,6 +12,7 @@
  *   hold     map some ranges whose units can be counted; "release" undoes it
  *   refuse   mappings of what is no RAM must fail
  *   many     a list that needs several requests
+ *   scatter  the largest mapping there may be, each page somewhere else
  */
 #include <linux/delay.h>
 #include <linux/dma-mapping.h>
@@ -334,36 +335,87 @@ static int test_refuse(struct edu *edu)
 	return ret;
 }
 
+/* Undo list_alloc(). */
+static void list_free(struct sg_table *table, unsigned int order)
+{
+	struct scatterlist *sg;
+	int i;
+
+	for_each_sgtable_sg(table, sg, i)
+		if (sg_page(sg))
+			__free_pages(sg_page(sg), order);
+	sg_free_table(table);
+}
+
+/* @n pieces, each in a fresh area of @order that it does not fill. */
+static int list_alloc(struct sg_table *table, int n, unsigned int order,
+		      size_t size, size_t offset)
+{
+	struct scatterlist *sg;
+	int i, ret;
+
+	ret = sg_alloc_table(table, n, GFP_KERNEL);
+	if (ret)
+		return ret;
+	for_each_sgtable_sg(table, sg, i) {
+		struct page *page = alloc_pages(GFP_KERNEL, order);
+
+		if (!page) {
+			list_free(table, order);
+			return -ENOMEM;
+		}
+		sg_set_page(sg, page, size, offset);
+	}
+	return 0;
+}
+
 static int test_many(struct edu *edu)
 {
 	struct device *dev = &edu->pdev->dev;
-	struct scatterlist *sg;
 	struct sg_table table;
-	int i, ret;
+	int ret;
 
-	ret = sg_alloc_table(&table, MANY, GFP_KERNEL);
+	/* Of two pages, so that no two pieces are neighbours. */
+	ret = list_alloc(&table, MANY, 1, 512, 128);
 	if (ret)
 		return ret;
-	/* Every other page, so that no two are neighbours. */
-	for_each_sgtable_sg(&table, sg, i) {
-		struct page *page = alloc_pages(GFP_KERNEL, 1);
-
-		if (!page)
-			ret = -ENOMEM;
-		else
-			sg_set_page(sg, page, 512, 128);
-	}
-	if (!ret)
-		ret = dma_map_sgtable(dev, &table, DMA_TO_DEVICE, 0);
+	ret = dma_map_sgtable(dev, &table, DMA_TO_DEVICE, 0);
 	if (!ret) {
 		dma_sync_sgtable_for_device(dev, &table, DMA_TO_DEVICE);
 		dma_sync_sgtable_for_cpu(dev, &table, DMA_TO_DEVICE);
 		dma_unmap_sgtable(dev, &table, DMA_TO_DEVICE, 0);
 	}
-	for_each_sgtable_sg(&table, sg, i)
-		if (sg_page(sg))
-			__free_pages(sg_page(sg), 1);
-	sg_free_table(&table);
+	list_free(&table, 1);
+	return ret;
+}
+
+static int test_scatter(struct edu *edu)
+{
+	struct device *dev = &edu->pdev->dev;
+	size_t pages = dma_max_mapping_size(dev) / PAGE_SIZE;
+	struct sg_table table;
+	struct scatterlist *sg;
+	int i, ret;
+
+	if (!pages || pages > MANY)
+		return FAIL(edu, "scatter: %zu pages are too many\n", pages);
+	/* Half a page, whole ones, half a page; a tracking unit for each. */
+	ret = list_alloc(&table, pages + 1, get_order(SZ_64K), PAGE_SIZE, 0);
+	if (ret)
+		return ret;
+	sg = table.sgl;
+	sg_set_page(sg, sg_page(sg), PAGE_SIZE / 2, PAGE_SIZE / 2);
+	for (i = 0; i < pages; i++)
+		sg = sg_next(sg);
+	sg->length = PAGE_SIZE / 2;
+	ret = dma_map_sgtable(dev, &table, DMA_TO_DEVICE, 0);
+	if (!ret) {
+		for_each_sgtable_dma_sg(&table, sg, i)
+			ret = ret ?: transfer(edu, sg_dma_address(sg), 64,
+					      false);
+		dma_unmap_sgtable(dev, &table, DMA_TO_DEVICE, 0);
+	}
+	list_free(&table, get_order(SZ_64K));
 	return ret;
 }
 
@@ -377,6 +429,7 @@ static const struct {
 	{ "release", test_release },
 	{ "refuse", test_refuse },
 	{ "many", test_many },
+	{ "scatter", test_scatter },
 };
 
 static ssize_t run_store(struct device *dev, struct device_attribute *attr,
