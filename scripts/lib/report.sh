@@ -36,6 +36,24 @@ _report_ratio() {
         'BEGIN { printf "%.2f", a / b }'
 }
 
+# The middle one of "1,2,3"; of an even number, the lower of the two.
+_report_median() {
+    tr , '\n' <<<"$1" | sed '/^$/d' | sort -n | awk '{ v[NR] = $1 }
+        END { if (NR) print v[int((NR + 1) / 2)]; else print "-" }'
+}
+
+# report_join READY ROWS...: the lines of rows.sh's two parts made one, on stdout,
+# in the order of READY.
+report_join() {
+    local ready=$1 start row
+    shift
+    while IFS= read -r start; do
+        row=$(cat "$@" | grep -m1 "^${start% starts=*} ") || continue
+        echo "$row ready_us=$(_report_median "$(row_get "$start" starts)")" \
+            "starts=$(row_get "$start" starts)"
+    done <"$ready"
+}
+
 # ---- table ------------------------------------------------------------------
 
 report_table() {

@@ -2,16 +2,21 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
 # The demo's measurements, on a host with VFIO: the same on a user's machine
-# and in the rig's L1.  Makes one line for each row in OUT/rows, "key=value" separated by
-# spaces, and one line in OUT/problems for each thing that is not as it should be.
+# and in the rig's L1.  There are two parts, and --part NAME does one of them only:
+#
+#   ready  starts of each row's VM, for the time to ready; a line for each in OUT/ready
+#   io     I/O in each row's guest; a line for each in OUT/rows
+#
+# The lines are "key=value" words; lib/report.sh joins them.  A line in OUT/problems
+# is a thing that is not as it should be.  The modes of the rows:
 #
 #   none     no assigned device: what QEMU itself takes to start
 #   static   vfio-pci alone: all of the guest's memory is pinned up front
 #   coiommu  vfio-pci with the coIOMMU device
 #
-# Ready times are the median of several starts, taken in turns so that a noisy
-# minute doesn't meet one mode alone.  After them, each row's guest boots once and
-# does I/O.
+# Starts for the ready times are taken in turns, so that a noisy minute doesn't
+# meet one mode alone.  For its I/O a guest boots once.  With --modes LIST only rows of
+# these modes do I/O: the rig shares them out between two hosts.
 #
 # Environment: VM_QEMU_CMD (words), VM_KERNEL, VM_INITRD as vm.sh wants them.
 set -euo pipefail
@@ -27,6 +32,8 @@ devices=''
 peer=''
 keep=''
 trials=3
+parts='ready io'
+modes='none static coiommu'
 destroy=no
 repeat=no
 while [ $# -gt 0 ]; do
@@ -37,6 +44,8 @@ while [ $# -gt 0 ]; do
     --peer) peer=$2; shift ;;
     --keep) keep=$2; shift ;;
     --trials) trials=$2; shift ;;
+    --part) parts=$2; shift ;;
+    --modes) modes=${2//,/ }; shift ;;
     --destroy-data) destroy=yes ;;
     --repeat) repeat=yes ;;
     *) echo "rows.sh: unknown option $1" >&2; exit 2 ;;
@@ -46,9 +55,8 @@ done
 read -ra VM_QEMU <<<"$VM_QEMU_CMD"
 VM_LOGS=$out/vm
 mkdir -p "$VM_LOGS"
-: >"$out/rows"
-: >"$out/problems"
-: >"$out/repeated"
+# Another part may have been here before.
+touch "$out"/{ready,rows,problems,repeated}
 trap vm_kill EXIT
 
 # Lines for the user, among the log's.
@@ -147,10 +155,14 @@ measure_ready() {
     done
 }
 
-# The middle one of the words; of an even number, the lower of the two.
-median() {
-    tr ' ' '\n' <<<"$1" | sed '/^$/d' | sort -n | awk '{ v[NR] = $1 }
-        END { if (NR) print v[int((NR + 1) / 2)]; else print "-" }'
+# What the starts have shown, in microseconds.
+write_ready() {
+    local r starts
+    for r in "${rows[@]}"; do
+        starts=${ready[${r/ /-}]:-}
+        starts=${starts% }
+        echo "mode=${r% *} mem=$(bytes "${r#* }") starts=${starts// /,}"
+    done >"$out/ready"
 }
 
 # ---- one row ----------------------------------------------------------------
@@ -248,7 +260,6 @@ row_once() {
         vm_kill
         return 1
     fi
-    ready[$mode-$size]+="$VM_READY_US "
     FINAL=$VM_PINNED PEAK=$VM_PEAK
     [ "$mode" = none ] || test_row "$mode" "$size" "$slot"
     if [ -n "$VM_SILENT" ]; then
@@ -263,10 +274,9 @@ row_once() {
     faults=$(host_faults "$mark") ||
         problem "$mode $size: the kernel's log is too short to count faults"
     host_log "$mark" >"$VM_LOGS/$mode-$size.host-dmesg"
-    echo "mode=$mode mem=$(bytes "$size") ready_us=$(median "${ready[$mode-$size]}")" \
-        "starts=$(tr ' ' , <<<"${ready[$mode-$size]% }")" \
-        "peak=$PEAK final=$FINAL demand=$DEMAND blocks=$BLOCKS nvme=$NVME_OK" \
-        "net=$NET_OK io_cs=$IO booted=$BOOTED faults=$faults" >>"$out/rows"
+    echo "mode=$mode mem=$(bytes "$size") peak=$PEAK final=$FINAL demand=$DEMAND" \
+        "blocks=$BLOCKS nvme=$NVME_OK net=$NET_OK io_cs=$IO booted=$BOOTED" \
+        "faults=$faults" >>"$out/rows"
 }
 
 # A row, and with --repeat, for an emulated host, a second time if its VM died.
@@ -293,11 +303,15 @@ for size in $sizes; do
     rows+=("static $size" "coiommu $size")
 done
 
-measure_ready
-slot=0
-for r in "${rows[@]}"; do
-    # shellcheck disable=SC2086
-    row $r $slot
-    slot=$((slot + 1))
-done
-tell "measurements done"
+if [[ " $parts " == *" ready "* ]]; then
+    measure_ready
+    write_ready
+fi
+if [[ " $parts " == *" io "* ]]; then
+    slot=0
+    for r in "${rows[@]}"; do
+        # shellcheck disable=SC2086
+        [[ " $modes " != *" ${r% *} "* ]] || row $r $slot
+        slot=$((slot + 1))
+    done
+fi
