@@ -266,14 +266,17 @@ vm_run() {
 }
 
 # vm_shell TERMINAL: hand the guest's serial line to the user until QEMU ends.
+#
+# With dd, not cat: busybox's cat uses sendfile(), and the kernel holds the lock of
+# the FIFO while that waits for the terminal, so that QEMU can't read it.
 vm_shell() {
     local saved in out
     saved=$(stty -g <"$1")
     vm_send "stty sane </dev/console; exec setsid cttyhack sh -c 'sh; poweroff -f'"
     stty raw -echo <"$1"
-    cat <"$1" >&"$VM_SERIAL_IN" &
+    dd bs=4k status=none <"$1" >&"$VM_SERIAL_IN" &
     in=$!
-    cat <&"$VM_SERIAL_OUT" >"$1" &
+    dd bs=4k status=none <&"$VM_SERIAL_OUT" >"$1" &
     out=$!
     while kill -0 "$VM_PID" 2>/dev/null; do sleep 0.2; done
     kill "$in" "$out" 2>/dev/null || true
