@@ -1,0 +1,601 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Fuzz the list of guest RAM and the walks over the table in it: the device's
+ * coiommu-ram.c, coiommu-table.c and core/dtt.c, with memory that changes
+ * during a walk and RAM that comes and goes between two.
+ *
+ * Input: a script of changes during walks (hostile.h), then a string of
+ * TableStep.  Places count words of 8 bytes in all guest RAM, in ascending
+ * order.
+ *
+ * The memory of what the guest cannot reach, or that is unplugged, is poisoned:
+ * the address sanitizer notices each access.  What a walk does to the rest is
+ * repeated by a naive one over a copy, to which the guest does the same at the
+ * same moments; the results must not differ.
+ */
+#include "qemu/osdep.h"
+#include <sanitizer/asan_interface.h>
+#include "coiommu.h"
+#include "hostile.h"
+
+#define PAGE            4096ull
+#define GIB             (1ull << 30)
+
+/* ---- The machine's memory ---- */
+
+/* A contiguous part of the memory map, from page @page of region @mr. */
+typedef struct Section {
+    hwaddr gpa;
+    unsigned pages;
+    unsigned mr;
+    unsigned page;
+    bool readonly;
+} Section;
+
+/* Ascending.  What is guest RAM of these makes TABLE_PAGES pages. */
+static const Section sections[] = {
+    { 0x9c000, 104, 0, 0, false },          /* across the legacy hole */
+    { 0x200000, 3, 1, 0, false },           /* one region in two parts */
+    { 0x203000, 5, 1, 3, false },
+    { 0x208000, 4, 2, 0, false },           /* another, right behind it */
+    { 0x20c000, 1, 2, 8, false },           /* not what was behind it there */
+    { 0x300000, 1, 3, 0, true },
+    { 0x301000, 1, 4, 0, false },           /* ROM */
+    { 0x302000, 1, 5, 0, false },           /* memory of a device */
+    { 0x303000, 1, 6, 0, false },           /* virtio-mem */
+    { 2 * GIB, 1, 7, 0, false },            /* in no window */
+    { 4 * GIB - 4 * PAGE, 4, 8, 0, false }, /* in a window that is not RAM */
+    { 4 * GIB, 4, 9, 0, false },
+};
+
+#define SECTIONS        G_N_ELEMENTS(sections)
+#define REGIONS         10
+#define REGION_PAGES    104
+
+static uint8_t memory[REGIONS][REGION_PAGES * PAGE]
+    __attribute__((aligned(4096)));
+/* What it should be. */
+static uint8_t shadow[REGIONS][REGION_PAGES * PAGE];
+
+static MemoryRegion region[REGIONS];
+static bool plugged[SECTIONS];
+static CoiommuState state;
+static MemoryListener *listener, *last_listener;
+AddressSpace address_space_memory;
+
+/* Of each page of guest RAM, plugged or not: its section, and which page. */
+static struct {
+    const Section *section;
+    unsigned page;
+} ram_page[TABLE_PAGES];
+
+static hwaddr ram_page_gpa(unsigned i)
+{
+    return ram_page[i].section->gpa + ram_page[i].page * PAGE;
+}
+
+/* Where a page is in @memory or @shadow. */
+static uint8_t *ram_page_in(uint8_t (*where)[REGION_PAGES * PAGE], unsigned i)
+{
+    const Section *section = ram_page[i].section;
+
+    return where[section->mr] + (section->page + ram_page[i].page) * PAGE;
+}
+
+static bool ram_page_there(unsigned i)
+{
+    return plugged[ram_page[i].section - sections];
+}
+
+/* May devices reach this page of the memory map, by the rules? */
+static bool is_guest_ram(const Section *section, unsigned page)
+{
+    hwaddr gpa = section->gpa + page * PAGE;
+
+    return section->mr != 7 && section->mr != 8 &&
+           region[section->mr].ram && !region[section->mr].rom &&
+           !region[section->mr].device && !region[section->mr].discards &&
+           !section->readonly && (gpa < 0xa0000 || gpa >= 0x100000);
+}
+
+void memory_listener_register(MemoryListener *one, AddressSpace *as)
+{
+    if (!listener) {
+        listener = one;
+    } else {
+        last_listener = one;
+    }
+}
+
+void memory_listener_unregister(MemoryListener *one)
+{
+}
+
+/* coiommu-pin.c unpins what goes; here nothing is pinned. */
+void coiommu_pin_ram_changing(CoiommuState *s, GArray *next)
+{
+    g_assert_cmpuint(s->gate.closed, >, 0);
+    g_assert_true(next != s->ram.extents);
+}
+
+static void memory_map_tell(void)
+{
+    size_t i;
+
+    listener->begin(listener);
+    for (i = 0; i < SECTIONS; i++) {
+        const Section *section = &sections[i];
+        MemoryRegionSection told = {
+            .mr = &region[section->mr],
+            .offset_within_address_space = section->gpa,
+            .offset_within_region = section->page * PAGE,
+            .size = section->pages * PAGE,
+            .readonly = section->readonly,
+        };
+
+        if (plugged[i]) {
+            listener->region_add(listener, &told);
+        }
+    }
+    listener->commit(listener);
+    last_listener->commit(last_listener);
+    g_assert_cmpuint(state.gate.closed, ==, 0);
+}
+
+/* Bits of @which: sections.  Only pages that are RAM and there can be used. */
+static void plug(uint16_t which)
+{
+    size_t i;
+
+    for (i = 0; i < SECTIONS; i++) {
+        plugged[i] = which & (1 << i);
+    }
+    memory_map_tell();
+    for (i = 0; i < REGIONS; i++) {
+        g_assert_cmpuint(region[i].refs, <=, 2);
+    }
+    for (i = 0; i < TABLE_PAGES; i++) {
+        uint8_t *page = ram_page_in(memory, i);
+
+        if (ram_page_there(i)) {
+            g_assert_cmpuint(region[ram_page[i].section->mr].refs, >, 0);
+            ASAN_UNPOISON_MEMORY_REGION(page, PAGE);
+        } else {
+            ASAN_POISON_MEMORY_REGION(page, PAGE);
+        }
+    }
+}
+
+/* ---- The same questions, answered naively ---- */
+
+/* Index of the page of RAM at @gpa, or -1. */
+static int ref_page(hwaddr gpa)
+{
+    int i;
+
+    for (i = 0; i < TABLE_PAGES; i++) {
+        if (ram_page_there(i) && ram_page_gpa(i) == gpa / PAGE * PAGE) {
+            return i;
+        }
+    }
+    return -1;
+}
+
+static bool ref_contains(hwaddr gpa, uint64_t size)
+{
+    hwaddr end = gpa + size;
+
+    if (end < gpa) {
+        return false;
+    }
+    for (; gpa < end; gpa = gpa / PAGE * PAGE + PAGE) {
+        if (ref_page(gpa) < 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* A pointer into @where; NULL if it isn't one piece of one region. */
+static void *ref_ptr(uint8_t (*where)[REGION_PAGES * PAGE], hwaddr gpa,
+                     uint64_t size)
+{
+    hwaddr last = gpa + size - 1;
+    uint8_t *start, *end;
+
+    if (!ref_contains(gpa, size)) {
+        return NULL;
+    }
+    start = ram_page_in(where, ref_page(gpa)) + gpa % PAGE;
+    end = ram_page_in(where, ref_page(last)) + last % PAGE;
+    return ram_page[ref_page(gpa)].section->mr ==
+           ram_page[ref_page(last)].section->mr &&
+           (hwaddr)(end - start) == last - gpa ? start : NULL;
+}
+
+static void check_lookup(hwaddr gpa, uint64_t size)
+{
+    hwaddr end = gpa + size, at = gpa;
+    CoiommuExtent piece;
+    unsigned i;
+
+    if (!size) {
+        return;
+    }
+    g_assert_cmpint(coiommu_ram_contains(&state, gpa, size), ==,
+                    ref_contains(gpa, size));
+    g_assert_true(coiommu_ram_ptr(&state, gpa, size) ==
+                  ref_ptr(memory, gpa, size));
+    if (end < gpa) {
+        return;
+    }
+    for (i = 0; i < TABLE_PAGES; i++) {
+        hwaddr start = MAX(gpa, ram_page_gpa(i));
+        hwaddr stop = MIN(end, ram_page_gpa(i) + PAGE);
+
+        if (!ram_page_there(i) || start >= stop) {
+            continue;
+        }
+        /* A new piece begins, or the last one goes on. */
+        if (at <= start) {
+            g_assert_true(coiommu_ram_next(state.ram.extents, &at, end,
+                                           &piece));
+            g_assert_cmpuint(piece.gpa, ==, start);
+            g_assert_cmpuint(at, ==, piece.gpa + piece.size);
+            g_assert_true(piece.mr == &region[ram_page[i].section->mr]);
+        }
+        g_assert_cmpuint(at, >=, stop);
+        g_assert_true(piece.hva + (start - piece.gpa) ==
+                      ram_page_in(memory, i) + start % PAGE);
+    }
+    g_assert_false(coiommu_ram_next(state.ram.extents, &at, end, &piece));
+}
+
+/* ---- The guest's writes, and what the device was seen to read ---- */
+
+/* @addr is NULL: a write of the guest's; else, an access of the device. */
+typedef struct Event {
+    unsigned word;
+    uint64_t value;
+    uint8_t *addr;
+    size_t size;
+} Event;
+
+static HostileScript script;
+static GArray *events;
+static guint event_next;
+
+static void guest_write(uint8_t (*where)[REGION_PAGES * PAGE], unsigned word,
+                        uint64_t value)
+{
+    unsigned page = word / (PAGE / 8);
+
+    if (ram_page_there(page)) {
+        memcpy(ram_page_in(where, page) + word % (PAGE / 8) * 8, &value, 8);
+    }
+}
+
+static uint64_t scribble_value(const Scribble *scribble)
+{
+    uint64_t page = (scribble->value & COIOMMU_DTT_DIR_ADDR_MASK) / PAGE;
+
+    if (!(scribble->kind & SCRIBBLE_LEAF)) {
+        return scribble->value;
+    }
+    return ram_page_gpa(page % TABLE_PAGES) |
+           (scribble->value & ~COIOMMU_DTT_DIR_ADDR_MASK);
+}
+
+/* The index of the word of guest RAM at @addr, or -1. */
+static int word_at(const uint8_t *addr)
+{
+    unsigned i;
+
+    for (i = 0; i < TABLE_PAGES; i++) {
+        const uint8_t *page = ram_page_in(memory, i);
+
+        if (addr >= page && addr < page + PAGE) {
+            return i * (PAGE / 8) + (addr - page) / 8;
+        }
+    }
+    return -1;
+}
+
+static void access_ram(uint8_t *addr, size_t size, bool store)
+{
+    Event access = { .addr = addr, .size = size };
+    const Scribble *scribble;
+
+    if (addr < (uint8_t *)memory ||
+        addr >= (uint8_t *)memory + sizeof(memory)) {
+        return;
+    }
+    /* The device changes guest memory by atomic operations only. */
+    g_assert_false(store);
+    while ((scribble = hostile_script_next(&script))) {
+        int here = word_at(addr);
+        Event write = {
+            .word = scribble->kind & SCRIBBLE_HERE && here >= 0 ? here :
+                    scribble->where % (TABLE_PAGES * (PAGE / 8)),
+            .value = scribble_value(scribble),
+        };
+
+        guest_write(memory, write.word, write.value);
+        g_array_append_val(events, write);
+    }
+    g_array_append_val(events, access);
+}
+
+/* Do the guest's next writes in the copy as well. */
+static const Event *events_replay(void)
+{
+    while (event_next < events->len) {
+        const Event *event = &g_array_index(events, Event, event_next++);
+
+        if (event->addr) {
+            return event;
+        }
+        guest_write(shadow, event->word, event->value);
+    }
+    return NULL;
+}
+
+/*
+ * The naive walk reads @size bytes at @addr of the real memory; so must the
+ * device have done, then.
+ */
+static void ref_load(const void *addr, size_t size)
+{
+    const Event *event = events_replay();
+
+    g_assert_true(event && event->addr == addr && event->size == size);
+}
+
+/* ---- Walks ---- */
+
+/* @entry, and what it should be. */
+static bool ref_unit(uint8_t op, const uint32_t *entry, uint32_t *should)
+{
+    switch (op) {
+    case TABLE_PUBLISH:
+        *should |= COIOMMU_DTT_PINNED;
+        return false;
+    case TABLE_WITHDRAW:
+        *should &= ~COIOMMU_DTT_PINNED;
+        return false;
+    case TABLE_BUSY:
+        ref_load(entry, sizeof(*entry));
+        return *should & COIOMMU_DTT_COUNT_MASK;
+    default:
+        ref_load(entry, sizeof(*entry));
+        if (!(*should & COIOMMU_DTT_ACCESSED)) {
+            return false;
+        }
+        *should &= ~COIOMMU_DTT_ACCESSED;
+        return true;
+    }
+}
+
+/* Is there a leaf at the unit?  One read of its directory entry tells. */
+static bool ref_leaf(uint64_t unit, hwaddr *leaf)
+{
+    hwaddr dir = state.dtt.root + unit / COIOMMU_DTT_LEAF_ENTRIES * 8;
+    uint64_t *entry = ref_ptr(shadow, dir, sizeof(*entry));
+
+    if (!entry) {
+        return false;
+    }
+    ref_load(ref_ptr(memory, dir, sizeof(*entry)), sizeof(*entry));
+    *leaf = *entry & COIOMMU_DTT_DIR_ADDR_MASK;
+    return *entry & COIOMMU_DTT_DIR_PRESENT &&
+           ref_ptr(memory, *leaf, PAGE);
+}
+
+static bool ref_walk(uint8_t op, hwaddr gpa, uint64_t size)
+{
+    uint64_t unit = gpa >> state.unit_shift;
+    uint64_t last = (gpa + size - 1) >> state.unit_shift;
+    uint64_t units = (state.dtt.size + (1ull << state.unit_shift) - 1) >>
+                     state.unit_shift;
+    bool any = false;
+
+    while (unit <= last && unit < units) {
+        uint64_t end = (unit / COIOMMU_DTT_LEAF_ENTRIES + 1) *
+                       COIOMMU_DTT_LEAF_ENTRIES;
+        hwaddr leaf;
+        bool there = ref_leaf(unit, &leaf);
+        uint32_t *entries = there ? ref_ptr(memory, leaf, PAGE) : NULL;
+        uint32_t *should = there ? ref_ptr(shadow, leaf, PAGE) : NULL;
+
+        for (; unit <= last && unit < units && unit < end; unit++) {
+            unsigned slot = unit % COIOMMU_DTT_LEAF_ENTRIES;
+
+            if (there && ref_unit(op, &entries[slot], &should[slot])) {
+                any = true;
+                /* One count in a leaf is enough. */
+                there = op != TABLE_BUSY;
+            }
+        }
+    }
+    return any;
+}
+
+static bool real_walk(uint8_t op, hwaddr gpa, uint64_t size)
+{
+    switch (op) {
+    case TABLE_PUBLISH:
+        coiommu_table_publish(&state, gpa, size);
+        return false;
+    case TABLE_WITHDRAW:
+        coiommu_table_withdraw(&state, gpa, size);
+        return false;
+    case TABLE_BUSY:
+        return coiommu_table_busy(&state, gpa, size);
+    default:
+        return coiommu_table_take_accessed(&state, gpa, size);
+    }
+}
+
+static void compare_memory(void)
+{
+    unsigned i;
+
+    for (i = 0; i < TABLE_PAGES; i++) {
+        if (ram_page_there(i)) {
+            g_assert_cmpint(memcmp(ram_page_in(memory, i),
+                                   ram_page_in(shadow, i), PAGE), ==, 0);
+        }
+    }
+}
+
+static void walk(uint8_t op, hwaddr gpa, uint64_t size, bool large)
+{
+    uint64_t units = large ? 2 * COIOMMU_DTT_LEAF_ENTRIES : 64;
+    bool any;
+
+    if (!state.enabled) {
+        return;
+    }
+    /* A block, or a part of one; it is where RAM can be. */
+    gpa %= 1ull << 52;
+    size = 1 + size % (units << state.unit_shift);
+    g_array_set_size(events, 0);
+    event_next = 0;
+
+    hostile_access = access_ram;
+    any = real_walk(op, gpa, size);
+    hostile_access = NULL;
+
+    g_assert_cmpint(any, ==, ref_walk(op, gpa, size));
+    g_assert_null(events_replay());
+}
+
+/* As cmd_enable(). */
+static void enable(hwaddr root, uint64_t size, unsigned unit_shift)
+{
+    unsigned __int128 units, leaves;
+    CoiommuDtt dtt;
+    bool ok;
+
+    units = (((unsigned __int128)size - 1) >> unit_shift) + 1;
+    leaves = (units + COIOMMU_DTT_LEAF_ENTRIES - 1) /
+             COIOMMU_DTT_LEAF_ENTRIES;
+    ok = coiommu_dtt_init(&dtt, root, size, unit_shift);
+    g_assert_cmpint(ok, ==, root % PAGE == 0 && size && size % PAGE == 0 &&
+                            (root + leaves * 8) >> 64 == 0);
+    if (!ok) {
+        return;
+    }
+    g_assert_cmpuint(coiommu_dtt_dir_bytes(&dtt), ==, leaves * 8);
+    if (!coiommu_ram_contains(&state, root, coiommu_dtt_dir_bytes(&dtt))) {
+        return;
+    }
+    state.dtt = dtt;
+    state.unit_shift = unit_shift;
+    state.enabled = true;
+}
+
+/* ---- One input ---- */
+
+static void step(const TableStep *step, Input *in)
+{
+    hwaddr page_gpa = ram_page_gpa(step->page % TABLE_PAGES);
+    hwaddr gpa = step->page < TABLE_PAGES ? page_gpa + step->gpa % PAGE :
+                                            step->gpa;
+    Scribble scribble;
+    uint64_t value;
+
+    switch (step->op % TABLE_OPS) {
+    case TABLE_WRITE:
+        input_take(in, &scribble, sizeof(scribble));
+        value = scribble_value(&scribble);
+        scribble.where %= TABLE_PAGES * (PAGE / 8);
+        guest_write(memory, scribble.where, value);
+        guest_write(shadow, scribble.where, value);
+        break;
+    case TABLE_ENABLE:
+        enable(gpa, step->size, COIOMMU_UNIT_SHIFT_MIN + step->shift %
+               (COIOMMU_UNIT_SHIFT_MAX - COIOMMU_UNIT_SHIFT_MIN + 1));
+        break;
+    case TABLE_PLUG:
+        plug(step->shift);
+        break;
+    case TABLE_LOOKUP:
+        check_lookup(gpa, step->size);
+        break;
+    default:
+        walk(step->op % TABLE_OPS, gpa, step->size, step->shift & 1);
+        break;
+    }
+}
+
+static void start(void)
+{
+    unsigned i;
+
+    memset(&state, 0, sizeof(state));
+    state.unit_shift = COIOMMU_UNIT_SHIFT_DEFAULT;
+    state.window[0] = (CoiommuWindow) { .base = 0, .size = GIB, .ram = true };
+    state.window[1] = (CoiommuWindow) {
+        .base = 4 * GIB - (16 << 20), .size = 16 << 20,
+    };
+    state.window[2] = (CoiommuWindow) {
+        .base = 4 * GIB, .size = GIB, .ram = true,
+    };
+    state.nr_windows = 3;
+    coiommu_gate_init(&state.gate);
+    listener = last_listener = NULL;
+    coiommu_ram_init(&state);
+    events = g_array_new(false, false, sizeof(Event));
+    plug(UINT16_MAX);
+    for (i = 0; i < TABLE_PAGES; i++) {
+        memset(ram_page_in(memory, i), 0, PAGE);
+        memset(ram_page_in(shadow, i), 0, PAGE);
+    }
+}
+
+int LLVMFuzzerInitialize(int *argc, char ***argv)
+{
+    unsigned i, page, found = 0;
+
+    for (i = 0; i < REGIONS; i++) {
+        region[i] = (MemoryRegion) {
+            .ram = true, .rom = i == 4, .device = i == 5, .discards = i == 6,
+            .host = memory[i], .size = REGION_PAGES * PAGE,
+        };
+    }
+    for (i = 0; i < SECTIONS; i++) {
+        for (page = 0; page < sections[i].pages; page++) {
+            if (is_guest_ram(&sections[i], page)) {
+                g_assert_cmpuint(found, <, TABLE_PAGES);
+                ram_page[found].section = &sections[i];
+                ram_page[found++].page = page;
+            }
+        }
+    }
+    g_assert_cmpuint(found, ==, TABLE_PAGES);
+    ASAN_POISON_MEMORY_REGION(memory, sizeof(memory));
+    return 0;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    Input in = { data, size };
+    TableStep next;
+    unsigned i;
+
+    start();
+    hostile_script_take(&script, &in);
+    while (in.size) {
+        input_take(&in, &next, sizeof(next));
+        step(&next, &in);
+    }
+    compare_memory();
+    coiommu_ram_exit(&state);
+    coiommu_gate_destroy(&state.gate);
+    g_array_free(events, true);
+    for (i = 0; i < REGIONS; i++) {
+        g_assert_cmpuint(region[i].refs, ==, 0);
+    }
+    return 0;
+}
