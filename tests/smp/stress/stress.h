@@ -79,7 +79,7 @@ struct mapping {
  * @thread: each has slots_per_thread slots; NULL if it doesn't run
  * @maps: mappings made
  * @unmaps: mappings undone
- * @failed: mappings that were refused
+ * @failed: mappings that came to nothing: refused, or no free pages found
  * @mismatches: mappings that came back with wrong data
  * @live_units: what all live mappings but the ring add to the counts
  */
