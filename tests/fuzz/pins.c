@@ -222,19 +222,17 @@ static void walk(size_t max)
 /* ---- Intervals of the unpin thread ---- */
 
 /*
- * The looks of the policy's kind, from the last one back: @back of them ago,
- * or NULL.  Other kinds' looks tell it nothing.
+ * The look before @look, or with NULL the last one, or NULL if there is none.
+ * Looks of other kinds of policy tell this one nothing.
  */
-static const Look *look_back(const Block *r, unsigned back, bool passed)
+static const Look *look_before(const Block *r, const Look *look)
 {
-    guint i = r->looks->len;
+    const Look *looks = (const Look *)r->looks->data;
+    guint i = look ? look - looks : r->looks->len;
 
     while (i--) {
-        const Look *look = &g_array_index(r->looks, Look, i);
-
-        if (look->kind == policy.kind && look->passed == passed &&
-            !back--) {
-            return look;
+        if (looks[i].kind == policy.kind && !looks[i].passed) {
+            return &looks[i];
         }
     }
     return NULL;
@@ -259,7 +257,7 @@ static unsigned passed_since(const Block *r)
 
 static bool is_due(const Block *r)
 {
-    const Look *last = look_back(r, 0, false);
+    const Look *last = look_before(r, NULL);
     unsigned old = 0;
 
     if (policy.kind != COIOMMU_POLICY_LAZY) {
@@ -270,7 +268,8 @@ static bool is_due(const Block *r)
     }
     /* In a row it held nothing but old mappings: how often? */
     while (last && last->busy && last->has_accessed && !last->accessed) {
-        last = look_back(r, ++old, false);
+        last = look_before(r, last);
+        old++;
     }
     return passed_since(r) == (1u << MIN(old, COIOMMU_GENERATION_MAX)) - 1;
 }
@@ -278,10 +277,9 @@ static bool is_due(const Block *r)
 /* The look that this is about is the last one. */
 static bool may_go(const Block *r)
 {
-    const Look *look = look_back(r, 0, false);
-    const Look *before = look_back(r, 1, false);
+    const Look *look = look_before(r, NULL);
+    const Look *before = look_before(r, look);
     int64_t since = look->at_ms;
-    unsigned back = 0;
 
     if (look->busy) {
         return false;
@@ -293,7 +291,7 @@ static bool may_go(const Block *r)
     /* For how long has it been idle at each look? */
     while (look && !look->busy) {
         since = look->at_ms;
-        look = look->accessed ? NULL : look_back(r, ++back, false);
+        look = look->accessed ? NULL : look_before(r, look);
     }
     return now_ms - since >= policy.window_ms;
 }

@@ -45,6 +45,7 @@ STUB(PCIDevice);
 STUB(QEMUBH);
 STUB(QEMUTimer);
 STUB(QemuThread);
+STUB(RAMBlock);
 STUB(Stat64);
 #undef STUB
 
@@ -58,6 +59,7 @@ typedef uint64_t Int128;
  * MemoryRegion - a part of the machine's memory
  * @ram, @rom, @device, @discards: what the functions below answer
  * @host: its memory
+ * @ram_block: how QEMU keeps it
  * @size: bytes
  * @refs: how many references there are
  */
@@ -67,6 +69,7 @@ typedef struct MemoryRegion {
     bool device;
     bool discards;
     uint8_t *host;
+    RAMBlock *ram_block;
     uint64_t size;
     unsigned refs;
 } MemoryRegion;
@@ -119,6 +122,11 @@ static inline void *memory_region_get_ram_ptr(MemoryRegion *mr)
     return mr->host;
 }
 
+static inline size_t qemu_ram_pagesize(RAMBlock *block)
+{
+    return 4096;
+}
+
 static inline const char *memory_region_name(const MemoryRegion *mr)
 {
     return "";
@@ -141,6 +149,11 @@ static inline void memory_region_set_dirty(MemoryRegion *mr, hwaddr offset,
     g_assert_cmpuint(mr->refs, >, 0);
     g_assert_cmpuint(offset, <=, mr->size);
     g_assert_cmpuint(size, <=, mr->size - offset);
+}
+
+static inline bool bql_locked(void)
+{
+    return false;
 }
 
 extern AddressSpace address_space_memory;
