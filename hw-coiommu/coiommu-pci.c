@@ -5,7 +5,8 @@
  *
  * This file is the PCI function: the checks of realize, and reset.
  *
- *   -device coiommu[,unit=SIZE][,block=SIZE][,x-track-emulated=on|off]
+ *   -device coiommu[,unit=SIZE][,block=SIZE][,pressure=on|off]
+ *           [,x-pressure-path=PATH][,x-track-emulated=on|off]
  *
  * and the settings in coiommu-properties.c.  It must come before the vfio
  * devices that it is to serve, because VFIO looks for an IOMMU when a device
@@ -116,7 +117,10 @@ static bool block_migration(CoiommuState *s, Error **errp)
 /* exit() takes down what the thread uses. */
 static void coiommu_exiting(Notifier *notifier, void *data)
 {
-    coiommu_unpin_stop(container_of(notifier, CoiommuState, exit_notifier));
+    CoiommuState *s = container_of(notifier, CoiommuState, exit_notifier);
+
+    coiommu_pressure_stop(s);
+    coiommu_unpin_stop(s);
 }
 
 static void coiommu_realize(PCIDevice *pci_dev, Error **errp)
@@ -148,6 +152,7 @@ static void coiommu_realize(PCIDevice *pci_dev, Error **errp)
     /* From now on the machine refuses another IOMMU. */
     PC_MACHINE(qdev_get_machine())->iommu = DEVICE(s);
     coiommu_unpin_start(s);
+    coiommu_pressure_start(s);
     s->exit_notifier.notify = coiommu_exiting;
     qemu_add_exit_notifier(&s->exit_notifier);
     trace_coiommu_realize(s->unit_shift, s->block_shift);
@@ -158,6 +163,7 @@ static void coiommu_exit(PCIDevice *pci_dev)
     CoiommuState *s = COIOMMU(pci_dev);
 
     qemu_remove_exit_notifier(&s->exit_notifier);
+    coiommu_pressure_stop(s);
     coiommu_unpin_stop(s);
     coiommu_vfio_settle(s);
     coiommu_gate_close(&s->gate);
@@ -231,6 +237,8 @@ static const Property coiommu_properties[] = {
     DEFINE_PROP_SIZE("unit", CoiommuState, unit_size,
                      1ull << COIOMMU_UNIT_SHIFT_DEFAULT),
     DEFINE_PROP_SIZE("block", CoiommuState, block_size, 0),
+    DEFINE_PROP_BOOL("pressure", CoiommuState, use_pressure, true),
+    DEFINE_PROP_STRING("x-pressure-path", CoiommuState, pressure_path),
     DEFINE_PROP_BOOL("x-track-emulated", CoiommuState, track_emulated, false),
 };
 
@@ -258,6 +266,10 @@ static void coiommu_class_init(ObjectClass *klass, CoiommuClassData data)
         "Tracking unit, a power of two from 4K to 2M");
     object_class_property_set_description(klass, "block",
         "Pin block, a power of two from the unit to 1G (0: automatic)");
+    object_class_property_set_description(klass, "pressure",
+        "Unpin idle memory at once when the host is short of memory");
+    object_class_property_set_description(klass, "x-pressure-path",
+        "The file to watch for that, or a FIFO, for tests");
     object_class_property_set_description(klass, "x-track-emulated",
         "Track emulated devices as well, for tests");
 }

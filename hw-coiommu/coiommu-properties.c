@@ -25,6 +25,7 @@
  *   repins                blocks that were pinned again within 10 seconds
  *   reclaims              how often a pin has found no room
  *   reclaimed-blocks      blocks that were unpinned for that
+ *   pressure-events       how often the host was short of memory
  *   requests              doorbell writes
  *   request-errors        of these, how many got another status than OK
  *   request-wait-max-ns   the longest that a request has waited for a block
@@ -288,6 +289,7 @@ void coiommu_properties_init(CoiommuState *s)
     add_stat(s, "repins", &s->stats.repins);
     add_stat(s, "reclaims", &s->stats.reclaims);
     add_stat(s, "reclaimed-blocks", &s->stats.reclaimed_blocks);
+    add_stat(s, "pressure-events", &s->stats.pressure_events);
     add_stat(s, "requests", &s->stats.requests);
     add_stat(s, "request-errors", &s->stats.request_errors);
     add_stat(s, "request-wait-max-ns", &s->stats.wait_max_ns);

@@ -9,6 +9,9 @@
  * walk over what is pinned; it goes in slices, so that the pin set's lock and
  * the gate are held shortly.
  *
+ * When the host is short of memory there is a pass at once, without the policy:
+ * whatever is idle goes.
+ *
  * Reclaim does the same at once, in the thread of a request that finds no
  * room: any idle block will do, those not used lately first.
  *
@@ -166,7 +169,10 @@ bool coiommu_unpin_reclaim(CoiommuState *s)
 
 /* ---- The thread ---- */
 
-/* Look at the next blocks, in the gate.  Returns how many were let go. */
+/*
+ * Look at the next blocks, in the gate.  Without a @policy whatever is idle
+ * goes.  Returns how many were let go.
+ */
 static unsigned unpin_slice(CoiommuState *s, const CoiommuPolicy *policy,
                             size_t *hand, size_t max)
 {
@@ -175,8 +181,8 @@ static unsigned unpin_slice(CoiommuState *s, const CoiommuPolicy *policy,
     unsigned gone = 0;
     size_t i, found;
 
-    found = coiommu_pinset_walk(&s->pins, hand, filter_due, (void *)policy,
-                                blocks, max);
+    found = coiommu_pinset_walk(&s->pins, hand, policy ? filter_due : NULL,
+                                (void *)policy, blocks, max);
     /* Who waits for us comes first; the rest is for the next pass. */
     for (i = 0; i < found && !coiommu_gate_wanted(&s->gate) &&
                 !qatomic_read(&s->unpin.interrupt); i++) {
@@ -188,7 +194,7 @@ static unsigned unpin_slice(CoiommuState *s, const CoiommuPolicy *policy,
 
 /* Walk on from *@hand; at 0 a new turn begins. */
 static void unpin_pass(CoiommuState *s, const CoiommuUnpinSettings *settings,
-                       size_t *hand)
+                       bool hurry, size_t *hand)
 {
     CoiommuPolicy policy = {
         .kind = settings->policy,
@@ -209,7 +215,7 @@ static void unpin_pass(CoiommuState *s, const CoiommuUnpinSettings *settings,
         }
         if (s->enabled) {
             policy.has_accessed = s->features & COIOMMU_F_ACCESSED;
-            gone += unpin_slice(s, &policy, hand, slice);
+            gone += unpin_slice(s, hurry ? NULL : &policy, hand, slice);
         } else {
             *hand = 0;
         }
@@ -240,6 +246,7 @@ static void *coiommu_unpin_thread(void *opaque)
     CoiommuState *s = opaque;
     CoiommuUnpinSettings settings;
     size_t hand = 0;
+    bool hurry;
 
     /* Marking guest memory dirty takes the RCU read lock. */
     rcu_register_thread();
@@ -250,18 +257,20 @@ static void *coiommu_unpin_thread(void *opaque)
         /* Whatever is pinned from now on finds us asleep, and wakes us. */
         s->unpin.asleep = settings.policy != COIOMMU_POLICY_OFF &&
                           !coiommu_pinset_totals(&s->pins).pinned;
+        hurry = s->unpin.hurry;
+        s->unpin.hurry = false;
         if (settings.policy == COIOMMU_POLICY_OFF || s->unpin.asleep) {
             qemu_cond_wait(&s->unpin.kick, &s->unpin.lock);
             continue;
         }
-        if (qemu_cond_timedwait(&s->unpin.kick, &s->unpin.lock,
-                                pause_ms(&settings))) {
-            /* Stop, or new settings. */
+        if (!hurry && qemu_cond_timedwait(&s->unpin.kick, &s->unpin.lock,
+                                          pause_ms(&settings))) {
+            /* Stop, hurry, or new settings. */
             continue;
         }
         s->unpin.busy = true;
         qemu_mutex_unlock(&s->unpin.lock);
-        unpin_pass(s, &settings, &hand);
+        unpin_pass(s, &settings, hurry, &hand);
         qemu_mutex_lock(&s->unpin.lock);
         s->unpin.busy = false;
         qemu_cond_broadcast(&s->unpin.idle);
@@ -286,6 +295,13 @@ void coiommu_unpin_set(CoiommuState *s, const CoiommuUnpinSettings *settings)
     while (s->unpin.busy) {
         qemu_cond_wait(&s->unpin.idle, &s->unpin.lock);
     }
+}
+
+void coiommu_unpin_hurry(CoiommuState *s)
+{
+    QEMU_LOCK_GUARD(&s->unpin.lock);
+    s->unpin.hurry = true;
+    qemu_cond_signal(&s->unpin.kick);
 }
 
 void coiommu_unpin_start(CoiommuState *s)

@@ -6,6 +6,7 @@
  *   coiommu-properties.c  counters, and settings that change at run time
  *   coiommu-request.c     registers, commands, doorbell and requests
  *   coiommu-endpoint.c    which devices are tracked and which are attached
+ *   coiommu-pressure.c    host memory pressure
  *   coiommu-unpin.c       the unpin thread, and reclaim
  *   coiommu-pin.c         pinning and unpinning of blocks
  *   coiommu-table.c       the guest's DMA tracking table
@@ -136,6 +137,7 @@ typedef struct CoiommuStats {
     Stat64 repins;
     Stat64 reclaims;
     Stat64 reclaimed_blocks;
+    Stat64 pressure_events;
     Stat64 requests;
     Stat64 request_errors;
     Stat64 wait_max_ns;
@@ -160,9 +162,10 @@ typedef struct CoiommuUnpinSettings {
 /**
  * CoiommuUnpin - the unpin thread
  * @thread: valid while @running, which the BQL guards
- * @lock: guards @settings, @stop, @busy, @asleep and @recent
- * @kick: wakes the thread: new settings, @stop, or no longer @asleep
+ * @lock: guards @settings, @stop, @hurry, @busy, @asleep and @recent
+ * @kick: wakes the thread: new settings, @stop, @hurry, or no longer @asleep
  * @idle: @busy has become false
+ * @hurry: make a pass at once, in which all that is idle goes
  * @asleep: nothing is pinned, the thread waits until something is
  * @interrupt: end the pass in progress soon; atomic
  * @recent: what was unpinned lately
@@ -176,12 +179,23 @@ typedef struct CoiommuUnpin {
     QemuCond idle;
     CoiommuUnpinSettings settings;
     bool stop;
+    bool hurry;
     bool busy;
     bool asleep;
     bool interrupt;
     CoiommuRecent recent;
     size_t hand;
 } CoiommuUnpin;
+
+/**
+ * CoiommuPressure - the watch on the host's memory pressure; BQL
+ * @fd: the file that is polled, -1 if none
+ * @source: its source in the main loop, 0 if none
+ */
+typedef struct CoiommuPressure {
+    int fd;
+    guint source;
+} CoiommuPressure;
 
 struct CoiommuState {
     PCIDevice parent_obj;
@@ -190,6 +204,8 @@ struct CoiommuState {
     uint64_t unit_size;
     uint64_t block_size;
     bool track_emulated;
+    bool use_pressure;
+    char *pressure_path;
 
     /* Fixed by realize. */
     unsigned unit_shift;
@@ -246,6 +262,7 @@ struct CoiommuState {
     CoiommuPinset pins;
 
     CoiommuUnpin unpin;
+    CoiommuPressure pressure;
     Notifier exit_notifier;
 
     CoiommuStats stats;
@@ -294,6 +311,12 @@ uint32_t coiommu_endpoint_detach(CoiommuState *s, uint32_t endpoint);
 /* Forget all of them; pins are left alone.  BQL, gate closed. */
 void coiommu_endpoint_detach_all(CoiommuState *s);
 
+/* ---- coiommu-pressure.c ---- */
+
+/* Start and stop watching the host's memory pressure.  BQL. */
+void coiommu_pressure_start(CoiommuState *s);
+void coiommu_pressure_stop(CoiommuState *s);
+
 /* ---- coiommu-unpin.c ---- */
 
 void coiommu_unpin_init(CoiommuState *s);
@@ -307,6 +330,9 @@ void coiommu_unpin_get(CoiommuState *s, CoiommuUnpinSettings *settings);
 
 /* When this returns, no block is let go by earlier settings any more.  BQL. */
 void coiommu_unpin_set(CoiommuState *s, const CoiommuUnpinSettings *settings);
+
+/* Let go of all that is idle at once, unless the policy is off. */
+void coiommu_unpin_hurry(CoiommuState *s);
 
 /*
  * A pin finds no room: let go of some idle blocks.  Inside the gate or under

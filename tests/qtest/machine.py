@@ -51,9 +51,10 @@ class Machine:
             "-chardev", f"socket,id=qmp,path={self.path('qmp')}",
             "-mon", "chardev=qmp,mode=control",
             "-trace", "coiommu_*", "-D", self.path("trace"), *extra]
-        # A test that doesn't ask for unpinning must not meet it.
-        command += ["-device",
-                    f"coiommu,id=iommu,addr=4,unpin-policy=off{coiommu}"]
+        # A test that doesn't ask for unpinning must not meet it, nor one that
+        # watches it what goes on in the host.
+        command += ["-device", "coiommu,id=iommu,addr=4,unpin-policy=off,"
+                    f"pressure=off{coiommu}"]
         for device in (devices or vfio_user_row)(self):
             command += ["-device", device]
         print(" ".join(command), file=log, flush=True)
@@ -104,6 +105,11 @@ class Machine:
                 lines = [line for line in trace if "_register_" not in line]
                 self.log.write("".join(lines[-3000:]))
         self.folder.cleanup()
+
+    def traced(self, event):
+        """How often a trace event has come up; to be asked after quit()."""
+        with open(self.path("trace"), errors="replace") as trace:
+            return sum(f"{event} " in line for line in trace)
 
     # ---- QMP ----
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Lazy unpinning, the quota, and reclaim."""
 
+import os
 import time
 
 from guest import ABI, LEAVES, Guest, endpoint
@@ -282,6 +283,84 @@ def test_policy_changes(t):
         machine.set("unpin-interval", 5)
         wait(t, lambda: not machine.counter("pinned-blocks"), "unpinned")
         t.equal(machine.quit(), 0, "exit status with the thread running")
+
+
+def test_pressure(t):
+    """When the host is short of memory, what is idle goes at once."""
+    path = f"{t.folder()}/pressure"
+    os.mkfifo(path)
+    with t.machine(coiommu=",unpin-policy=lazy,unpin-interval=3600000,"
+                   f"pressure=on,x-pressure-path={path}") as machine:
+        guest = ready(t, machine)
+        fifo = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+        events = 0
+        for policy in ("lazy", "timeout", "off"):
+            machine.set("unpin-window", 3600000)
+            machine.set("unpin-policy", policy)
+            t.equal(guest.map(BASE, 4096), ABI.ST_OK, "map")
+            t.equal(guest.pin_bytes(BASE + 2 * MIB, 4 * MIB), ABI.ST_OK,
+                    "PIN")
+            # Used a moment ago: any policy would leave it one more time.
+            guest.set_entry(BASE + 4 * MIB,
+                            ABI.DTT_PINNED | ABI.DTT_ACCESSED)
+            passes = machine.counter("unpin-passes")
+            os.write(fifo, b"!")
+            events += 1
+            wait(t, lambda: machine.counter("pressure-events") == events,
+                 "event")
+            if policy == "off":
+                time.sleep(0.1)
+                t.equal(machine.counter("pinned-blocks"), 3, "nothing goes")
+                continue
+            wait(t, lambda: machine.counter("pinned-blocks") == 1, "unpinned")
+            wait(t, lambda: machine.counter("unpin-passes") == passes + 1,
+                 "one pass")
+            time.sleep(0.05)
+            t.equal(machine.counter("unpin-passes"), passes + 1, "passes")
+            t.equal(list(machine.servers[0].maps), [BASE], "what is in use")
+            guest.unmap(BASE, 4096)
+        # What came while it was off is forgotten.
+        machine.set("unpin-policy", "lazy")
+        time.sleep(0.05)
+        t.equal(machine.counter("pinned-blocks"), 3, "pinned-blocks")
+        machine.set("unpin-policy", "off")
+        check_views(t, machine)
+        # An event for nobody, and the end.
+        t.equal(guest.disable(), ABI.ST_OK, "DISABLE")
+        machine.set("unpin-policy", "lazy")
+        os.write(fifo, b"!")
+        wait(t, lambda: machine.counter("pressure-events") == events + 1,
+             "event")
+        t.equal(machine.quit(), 0, "exit status")
+        os.close(fifo)
+
+
+def test_pressure_absent(t):
+    """No PSI, not asked for, or a file that goes: a device without it."""
+    folder = t.folder()
+    with t.machine(coiommu=f",pressure=on,x-pressure-path={folder}/none"):
+        pass
+    path = f"{folder}/pressure"
+    os.mkfifo(path)
+    with t.machine(coiommu=f",x-pressure-path={path}"):
+        try:
+            os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
+            watched = True
+        except OSError:
+            watched = False
+        t.equal(watched, False, "watched with pressure=off")
+    # A terminal whose other end is closed is as gone as a removed cgroup.
+    ours, theirs = os.openpty()
+    with t.machine(coiommu=",unpin-policy=lazy,pressure=on,"
+                   f"x-pressure-path={os.ttyname(theirs)}") as machine:
+        os.close(theirs)
+        os.close(ours)
+        guest = ready(t, machine)
+        t.equal(guest.pin_bytes(BASE, 4096), ABI.ST_OK, "PIN")
+        wait(t, lambda: not machine.counter("pinned-blocks"), "unpinned")
+        t.equal(machine.counter("pressure-events"), 0, "events")
+        t.equal(machine.quit(), 0, "exit status")
+        t.equal(machine.traced("coiommu_pressure_lost"), 1, "told once")
 
 
 def test_small_passes(t):
