@@ -15,6 +15,7 @@
 #include "qemu/osdep.h"
 #include "qemu/units.h"
 #include "qapi/error.h"
+#include "qemu/error-report.h"
 #include "coiommu.h"
 #include "hw/boards.h"
 #include "hw/i386/pc.h"
@@ -23,6 +24,7 @@
 #include "hw/qdev-properties.h"
 #include "hw/resettable.h"
 #include "migration/blocker.h"
+#include "system/system.h"
 #include "trace.h"
 
 /* ---- Realize ---- */
@@ -85,8 +87,8 @@ static bool check_sizes(CoiommuState *s, Error **errp)
     s->unit_shift = ctz64(s->unit_size);
 
     if (s->block_size == 0) {
-        s->block_shift = coiommu_auto_block_shift(current_machine->maxram_size,
-                                                  s->unit_shift);
+        /* Settled when the machine is complete: not less than this. */
+        s->block_shift = MAX(COIOMMU_BLOCK_SHIFT_DEFAULT, s->unit_shift);
         return true;
     }
     if (!is_power_of_2(s->block_size) || s->block_size < s->unit_size ||
@@ -112,6 +114,30 @@ static bool block_migration(CoiommuState *s, Error **errp)
     error_setg(&s->migration_blocker,
                "coiommu does not support migration yet");
     return migrate_add_blocker(&s->migration_blocker, errp) == 0;
+}
+
+/*
+ * The machine is complete, and no CPU has run yet: the containers and the RAM
+ * are there that the size of a block is computed from.  It stays as it is when
+ * others come later.
+ */
+static void coiommu_machine_done(Notifier *notifier, void *data)
+{
+    CoiommuState *s = container_of(notifier, CoiommuState,
+                                   machine_done_notifier);
+    uint64_t budget = coiommu_vfio_budget(s);
+    uint64_t page = coiommu_ram_page_size(s);
+    Error *err = NULL;
+
+    if (s->block_size == 0) {
+        s->block_shift = coiommu_auto_block_shift(current_machine->maxram_size,
+                                                  page, budget, s->unit_shift);
+    }
+    trace_coiommu_machine_done(s->block_shift, budget, page);
+    if (!check_quota(s, &err)) {
+        error_report_err(err);
+        exit(EXIT_FAILURE);
+    }
 }
 
 /* exit() takes down what the thread uses. */
@@ -155,13 +181,16 @@ static void coiommu_realize(PCIDevice *pci_dev, Error **errp)
     coiommu_pressure_start(s);
     s->exit_notifier.notify = coiommu_exiting;
     qemu_add_exit_notifier(&s->exit_notifier);
-    trace_coiommu_realize(s->unit_shift, s->block_shift);
+    trace_coiommu_realize(s->unit_shift);
+    s->machine_done_notifier.notify = coiommu_machine_done;
+    qemu_add_machine_init_done_notifier(&s->machine_done_notifier);
 }
 
 static void coiommu_exit(PCIDevice *pci_dev)
 {
     CoiommuState *s = COIOMMU(pci_dev);
 
+    qemu_remove_machine_init_done_notifier(&s->machine_done_notifier);
     qemu_remove_exit_notifier(&s->exit_notifier);
     coiommu_pressure_stop(s);
     coiommu_unpin_stop(s);

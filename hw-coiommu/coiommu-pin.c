@@ -271,6 +271,22 @@ static int replay_block(CoiommuState *s, CoiommuContainer *container,
     return 0;
 }
 
+static void replay_error(CoiommuState *s, CoiommuContainer *container,
+                         int ret, Error **errp)
+{
+    CoiommuPinTotals totals = coiommu_pinset_totals(&s->pins);
+
+    if (ret == -ENOSPC) {
+        error_setg(errp, "coiommu: the device's IOMMU can hold %u mappings, "
+                   "and the %zu blocks that are pinned for other devices need "
+                   "more: plug it in when less is pinned, or start with a "
+                   "larger block", container->dma_max_mappings, totals.pinned);
+        return;
+    }
+    error_setg_errno(errp, -ret, "coiommu: cannot map the %" PRIu64 " bytes "
+                     "that are pinned for other devices", totals.bytes);
+}
+
 bool coiommu_pin_replay(CoiommuState *s, CoiommuContainer *container,
                         hwaddr start, hwaddr last, Error **errp)
 {
@@ -286,9 +302,7 @@ bool coiommu_pin_replay(CoiommuState *s, CoiommuContainer *container,
         }
         ret = replay_block(s, container, gpa, block_end(s, pin.block));
         if (ret) {
-            error_setg_errno(errp, -ret, "coiommu: cannot map the %" PRIu64
-                             " bytes that are pinned for other devices",
-                             coiommu_pinset_totals(&s->pins).bytes);
+            replay_error(s, container, ret, errp);
             break;
         }
     }

@@ -25,6 +25,7 @@
  */
 #include "qemu/osdep.h"
 #include "coiommu.h"
+#include "exec/cpu-common.h"
 #include "trace.h"
 
 #define LEGACY_HOLE_START   0xa0000
@@ -157,6 +158,19 @@ void coiommu_ram_set_dirty(CoiommuState *s, hwaddr gpa, uint64_t size)
     if (ram_resolve(s, gpa, size, &piece)) {
         memory_region_set_dirty(piece.mr, piece.offset, size);
     }
+}
+
+uint64_t coiommu_ram_page_size(CoiommuState *s)
+{
+    uint64_t size = 0;
+    guint i;
+
+    for (i = 0; i < s->ram.extents->len; i++) {
+        MemoryRegion *mr = extent_at(s->ram.extents, i)->mr;
+
+        size = MAX(size, qemu_ram_pagesize(mr->ram_block));
+    }
+    return size;
 }
 
 /* ---- Building the list ---- */

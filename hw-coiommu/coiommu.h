@@ -207,7 +207,7 @@ struct CoiommuState {
     bool use_pressure;
     char *pressure_path;
 
-    /* Fixed by realize. */
+    /* Fixed by realize, @block_shift when the machine is complete. */
     unsigned unit_shift;
     unsigned block_shift;
     MemoryRegion bar;
@@ -264,6 +264,7 @@ struct CoiommuState {
     CoiommuUnpin unpin;
     CoiommuPressure pressure;
     Notifier exit_notifier;
+    Notifier machine_done_notifier;
 
     CoiommuStats stats;
 };
@@ -410,6 +411,9 @@ bool coiommu_ram_contains(CoiommuState *s, hwaddr gpa, uint64_t size);
  * all of it.  Good until the BQL is dropped or the gate left.
  */
 void *coiommu_ram_ptr(CoiommuState *s, hwaddr gpa, uint64_t size);
+
+/* The largest page that guest RAM is made of in the host.  BQL. */
+uint64_t coiommu_ram_page_size(CoiommuState *s);
 
 /* Tell dirty logging that we wrote there; coiommu_ram_ptr() was successful. */
 void coiommu_ram_set_dirty(CoiommuState *s, hwaddr gpa, uint64_t size);

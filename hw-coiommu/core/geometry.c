@@ -8,12 +8,14 @@
 /* The finest that a request can name, whatever the tracking unit. */
 #define GFN_SHIFT 12
 
-unsigned coiommu_auto_block_shift(uint64_t ram_bytes, unsigned unit_shift)
+unsigned coiommu_auto_block_shift(uint64_t ram_bytes, uint64_t page_bytes,
+                                  uint64_t mappings, unsigned unit_shift)
 {
     unsigned shift = MAX(COIOMMU_BLOCK_SHIFT_DEFAULT, unit_shift);
 
     while (shift < COIOMMU_BLOCK_SHIFT_MAX &&
-           ((ram_bytes - 1) >> shift) + 1 > COIOMMU_DEFAULT_BUDGET / 2) {
+           (1ull << shift < page_bytes ||
+            ((ram_bytes - 1) >> shift) + 1 > mappings / 2)) {
         shift++;
     }
     return shift;

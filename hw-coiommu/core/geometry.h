@@ -17,11 +17,12 @@
 #define COIOMMU_DEFAULT_BUDGET      65535
 
 /*
- * The smallest block, from 2 MiB (or the unit, if larger) to 1 GiB, of which
- * half of the default budget covers @ram_bytes (at least 1).  1 GiB if none
- * does.
+ * The smallest block, from 2 MiB (or the unit, if larger) to 1 GiB, that is not
+ * a part of one page of @page_bytes, and of which half of a budget of @mappings
+ * covers @ram_bytes (at least 1).  1 GiB if none is.
  */
-unsigned coiommu_auto_block_shift(uint64_t ram_bytes, unsigned unit_shift);
+unsigned coiommu_auto_block_shift(uint64_t ram_bytes, uint64_t page_bytes,
+                                  uint64_t mappings, unsigned unit_shift);
 
 /*
  * The largest DMA mapping, in bytes, that fits half of a budget of @mappings

@@ -37,8 +37,8 @@ for _name, _value in _constants().items():
 
 # Where the test keeps its structures in guest memory.
 DIRECTORY = 0x100000
-SLOTS = 0x104000
-REQUESTS = 0x108000
+SLOTS = 0x140000
+REQUESTS = 0x148000
 LEAVES = 0x200000
 
 BAR = 0xfe000000

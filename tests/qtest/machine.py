@@ -28,6 +28,7 @@ class Machine:
     """A q35 machine with a coiommu device in slot 4.
 
     servers: how many vfio-user servers there are.
+    max_dma_maps: how many maps a server holds, or a list with that of each.
     devices: a function that takes the machine and returns the arguments of
     -device that follow coiommu; by default a vfio-user device for each server,
     from slot 5 on.  Use it as a context manager.
@@ -38,7 +39,9 @@ class Machine:
         self.log = log
         self.folder = tempfile.TemporaryDirectory(prefix="coiommu-qtest-")
         self.servers = [
-            VfioUserServer(self.path(f"vfio-user-{i}"), log, max_dma_maps)
+            VfioUserServer(self.path(f"vfio-user-{i}"), log,
+                           max_dma_maps[i] if isinstance(max_dma_maps, list)
+                           else max_dma_maps)
             for i in range(servers)]
         qtest, qmp = _listen(self.path("qtest")), _listen(self.path("qmp"))
         command = [

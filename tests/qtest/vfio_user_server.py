@@ -11,6 +11,7 @@ when a doorbell write has returned, all of its maps are in `maps` and `events`.
 """
 
 import array
+import bisect
 import errno
 import json
 import os
@@ -43,6 +44,7 @@ class VfioUserServer:
         self.log = log
         self.max_dma_maps = max_dma_maps
         self.maps = {}          # iova -> size
+        self._order = []        # iovas of maps, ascending
         self.events = []        # ("map"|"unmap", iova, size, errno)
         self.violations = []    # what type1 would have refused
         self.resets = 0
@@ -234,20 +236,28 @@ class VfioUserServer:
         if iova % 4096 or size % 4096 or not size:
             self.violations.append(f"map {iova:#x} size {size:#x}: alignment")
             return errno.EINVAL
-        for other, length in self.maps.items():
-            if iova < other + length and other < iova + size:
-                self.violations.append(f"map {iova:#x} size {size:#x} over "
-                                       f"{other:#x} size {length:#x}")
-                return errno.EEXIST
+        for other in self._touched(iova, iova + size):
+            self.violations.append(f"map {iova:#x} size {size:#x} over "
+                                   f"{other:#x} size {self.maps[other]:#x}")
+            return errno.EEXIST
         if len(self.maps) >= self.max_dma_maps:
             return errno.ENOSPC
         return 0
+
+    def _touched(self, start, end):
+        """The maps that have a byte in [start, end)."""
+        first = bisect.bisect_right(self._order, start)
+        if first and self._order[first - 1] + \
+                self.maps[self._order[first - 1]] > start:
+            first -= 1
+        return self._order[first:bisect.bisect_left(self._order, end)]
 
     def _map(self, body):
         _, _, _, iova, size = struct.unpack("<IIQQQ", body)
         error = self._map_error(iova, size)
         if not error:
             self.maps[iova] = size
+            bisect.insort(self._order, iova)
         self._event("map", iova, size, error)
         return b""
 
@@ -255,11 +265,9 @@ class VfioUserServer:
         _, flags, iova, size = struct.unpack("<IIQQ", body)
         end = 1 << 64 if flags & UNMAP_ALL else iova + size
         error = 0
-        inside = []
-        for other, length in self.maps.items():
-            if other + length <= iova or end <= other:
-                continue
-            inside.append(other)
+        inside = self._touched(iova, end)
+        for other in inside:
+            length = self.maps[other]
             if other < iova or end < other + length:
                 error = errno.EINVAL
                 self.violations.append(f"unmap {iova:#x} size {size:#x} cuts "
@@ -267,6 +275,7 @@ class VfioUserServer:
         if not error:
             for other in inside:
                 del self.maps[other]
+                self._order.remove(other)
         self._event("unmap", iova, size, error)
         return body
 
