@@ -169,8 +169,13 @@ int coiommu_pin_block(CoiommuState *s, uint64_t block)
 
     for (attempt = 0; ; attempt++) {
         ret = pin_attempt(s, block);
-        if (!is_lack_of_room(ret) || attempt == ROOM_ATTEMPTS ||
-            !coiommu_unpin_reclaim(s)) {
+        if (!is_lack_of_room(ret) || attempt == ROOM_ATTEMPTS) {
+            break;
+        }
+        if (!coiommu_unpin_reclaim(s)) {
+            if (coiommu_waited_for(s)) {
+                return -EAGAIN;
+            }
             break;
         }
     }
@@ -225,6 +230,7 @@ void coiommu_unpin_all(CoiommuState *s)
     CoiommuPin pin;
 
     trace_coiommu_unpin_all(totals.pinned, totals.bytes);
+    s->unpinned_all++;
     while (totals.pinned-- &&
            coiommu_pinset_get(&s->pins, totals.pinned, &pin)) {
         unpin_alone(s, pin.block);

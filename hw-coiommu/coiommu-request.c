@@ -6,7 +6,9 @@
  * set things up and served under the BQL, and the doorbell, used from then on.
  * Where QEMU allows, the doorbell is served without the BQL, inside the gate:
  * two vCPUs pin different blocks at the same time.  Requests that change who
- * is attached take the BQL, after they have left the gate.
+ * is attached take the BQL, after they have left the gate.  One that pins
+ * leaves it between two blocks for whoever wants to close it, so nobody waits
+ * for more than a block, however large the request.
  *
  * A register is described once, in a table; a read or write that does not fit
  * its entry reads as zero and writes nothing.  Commands and requests all go
@@ -129,51 +131,91 @@ static bool ranges_in_ram(CoiommuState *s, const CoiommuRequest *req)
     return true;
 }
 
+static uint32_t pin_check(CoiommuState *s, const CoiommuRequest *req)
+{
+    if (!g_hash_table_size(s->attached)) {
+        return COIOMMU_ST_STATE;
+    }
+    return ranges_in_ram(s, req) ? COIOMMU_ST_OK : COIOMMU_ST_RANGE;
+}
+
+/*
+ * Go inside by way of the BQL.  Who closes the gate keeps the BQL until it is
+ * open again, or leaves it to us to settle.
+ */
+static void gate_enter_with_bql(CoiommuState *s)
+{
+    bool inside;
+
+    do {
+        BQL_LOCK_GUARD();
+        coiommu_vfio_settle(s);
+        inside = coiommu_gate_enter(&s->gate);
+    } while (!inside);
+}
+
+/* Let those in who wait for us to leave the gate.  Returns a COIOMMU_ST_*. */
+static uint32_t pin_pause(CoiommuState *s, const CoiommuRequest *req)
+{
+    unsigned unpinned_all = s->unpinned_all;
+
+    trace_coiommu_request_pause();
+    coiommu_gate_leave(&s->gate);
+    gate_enter_with_bql(s);
+    /* What we have pinned so far may be gone, and the request page as well. */
+    if (s->unpinned_all != unpinned_all) {
+        return COIOMMU_ST_PENDING;
+    }
+    return pin_check(s, req);
+}
+
 /* Adds to *@blocks how many blocks have been pinned that were not. */
-static int pin_range(CoiommuState *s, const CoiommuRange *range,
-                     unsigned *blocks)
+static uint32_t pin_range(CoiommuState *s, const CoiommuRequest *req,
+                          const CoiommuRange *range, unsigned *blocks)
 {
     uint64_t shift = s->block_shift - 12;
     uint64_t block = range->gfn >> shift;
     uint64_t last = (range->gfn + range->npages - 1) >> shift;
-    int ret;
 
-    for (; block <= last; block++) {
-        ret = coiommu_pin_block(s, block);
-        if (ret < 0) {
-            return ret;
+    while (block <= last) {
+        uint32_t status = COIOMMU_ST_OK;
+        int ret;
+
+        if (coiommu_waited_for(s)) {
+            status = pin_pause(s, req);
         }
-        *blocks += ret;
+        if (status) {
+            return status;
+        }
+        ret = coiommu_pin_block(s, block);
+        if (ret >= 0) {
+            *blocks += ret;
+            block++;
+        } else if (ret != -EAGAIN) {
+            return status_of_errno(ret);
+        }
     }
-    return 0;
+    return COIOMMU_ST_OK;
 }
 
 static uint32_t request_pin(CoiommuState *s, const CoiommuRequest *req,
                             uint32_t *done)
 {
+    uint32_t status = pin_check(s, req);
     unsigned blocks = 0;
-    int ret = 0;
 
-    if (!g_hash_table_size(s->attached)) {
-        return COIOMMU_ST_STATE;
-    }
-    if (!ranges_in_ram(s, req)) {
-        return COIOMMU_ST_RANGE;
-    }
-    while (*done < req->count) {
-        ret = pin_range(s, &req->range[*done], &blocks);
-        if (ret) {
-            break;
-        }
-        (*done)++;
+    while (!status && *done < req->count) {
+        status = pin_range(s, req, &req->range[*done], &blocks);
+        *done += !status;
     }
     if (blocks) {
         stat64_add(&s->stats.demand_pin_requests, 1);
         stat64_add(&s->stats.demand_pin_blocks, blocks);
     }
-    return status_of_errno(ret);
+    return status;
 }
 
+/* PENDING is what is to become of a request that nobody is left to hear of. */
 static uint32_t request_dispatch(CoiommuState *s, const CoiommuRequest *req,
                                  uint32_t *done)
 {
@@ -236,6 +278,14 @@ static void request_answer(CoiommuState *s, hwaddr gpa, uint32_t status,
     coiommu_ram_set_dirty(s, gpa, COIOMMU_REQ_PAGE_SIZE);
 }
 
+/* There is no page to answer in. */
+static void doorbell_bad(CoiommuState *s, uint32_t slot, uint32_t status)
+{
+    qatomic_set(&s->error, status);
+    stat64_add(&s->stats.request_errors, 1);
+    trace_coiommu_doorbell_bad(slot, status);
+}
+
 static void request_serve(CoiommuState *s, hwaddr gpa, uint32_t slot,
                           const CoiommuRequest *req)
 {
@@ -243,7 +293,11 @@ static void request_serve(CoiommuState *s, hwaddr gpa, uint32_t slot,
     uint32_t status = request_dispatch(s, req, &done);
 
     trace_coiommu_request_done(slot, status, done);
-    request_answer(s, gpa, status, done);
+    if (status == COIOMMU_ST_PENDING) {
+        doorbell_bad(s, slot, COIOMMU_ST_STATE);
+    } else {
+        request_answer(s, gpa, status, done);
+    }
 }
 
 /*
@@ -256,10 +310,7 @@ static bool request_take(CoiommuState *s, uint32_t slot, hwaddr *gpa,
     uint32_t status = request_gpa(s, slot, gpa);
 
     if (status) {
-        /* No page to answer in. */
-        qatomic_set(&s->error, status);
-        stat64_add(&s->stats.request_errors, 1);
-        trace_coiommu_doorbell_bad(slot, status);
+        doorbell_bad(s, slot, status);
         return false;
     }
     status = coiommu_request_decode(coiommu_ram_ptr(s, *gpa,
@@ -273,7 +324,7 @@ static bool request_take(CoiommuState *s, uint32_t slot, hwaddr *gpa,
     return !status;
 }
 
-/* With the BQL, nobody can change the state under us. */
+/* The BQL is held: nobody can change the state under us. */
 static void doorbell_locked(CoiommuState *s, uint32_t slot)
 {
     CoiommuRequest req;
@@ -311,12 +362,14 @@ static void doorbell_inside(CoiommuState *s, uint32_t slot)
 static void doorbell(CoiommuState *s, uint32_t slot)
 {
     stat64_add(&s->stats.requests, 1);
-    if (!bql_locked() && coiommu_gate_enter(&s->gate)) {
-        doorbell_inside(s, slot);
-    } else {
-        BQL_LOCK_GUARD();
+    if (bql_locked()) {
         doorbell_locked(s, slot);
+        return;
     }
+    if (!coiommu_gate_enter(&s->gate)) {
+        gate_enter_with_bql(s);
+    }
+    doorbell_inside(s, slot);
 }
 
 /* ---- Registers ---- */

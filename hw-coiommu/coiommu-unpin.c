@@ -132,7 +132,7 @@ static unsigned reclaim_turn(CoiommuState *s, bool spare)
     uint64_t blocks[SLICE];
     unsigned freed = 0;
 
-    while (left && freed < RECLAIM_BATCH) {
+    while (left && freed < RECLAIM_BATCH && !coiommu_waited_for(s)) {
         size_t slice = MIN(left, SLICE);
         size_t i, found;
 
@@ -142,7 +142,8 @@ static unsigned reclaim_turn(CoiommuState *s, bool spare)
         found = coiommu_pinset_walk(&s->pins, &hand, NULL, NULL, blocks,
                                     slice);
         left -= slice;
-        for (i = 0; i < found && freed < RECLAIM_BATCH; i++) {
+        for (i = 0; i < found && freed < RECLAIM_BATCH &&
+                    !coiommu_waited_for(s); i++) {
             c.look = block_look(s, blocks[i]);
             if (!(spare && c.look.accessed)) {
                 freed += block_let_go(s, blocks[i], &c);

@@ -240,6 +240,9 @@ struct CoiommuState {
     /* PCIDevice *, without a reference: unplug takes them out.  State. */
     GHashTable *attached;
 
+    /* How often everything has been unpinned, in use or not.  State. */
+    unsigned unpinned_all;
+
     /* State. */
     CoiommuRam ram;
 
@@ -268,6 +271,15 @@ struct CoiommuState {
 
     CoiommuStats stats;
 };
+
+/*
+ * For who has the BQL or is inside the gate: does somebody wait for us to
+ * leave it?  With the BQL we are not inside, and nobody else can close it.
+ */
+static inline bool coiommu_waited_for(CoiommuState *s)
+{
+    return !bql_locked() && coiommu_gate_wanted(&s->gate);
+}
 
 /* ---- coiommu-properties.c ---- */
 
@@ -337,7 +349,8 @@ void coiommu_unpin_hurry(CoiommuState *s);
 
 /*
  * A pin finds no room: let go of some idle blocks.  Inside the gate or under
- * the BQL, with no block entered.  Returns whether another attempt may succeed.
+ * the BQL, with no block entered.  Returns whether another attempt may succeed;
+ * the search ends early when somebody waits for the gate.
  */
 bool coiommu_unpin_reclaim(CoiommuState *s);
 
@@ -350,8 +363,9 @@ void coiommu_unpin_pinned(CoiommuState *s, uint64_t block);
  * Pin one block in all containers and publish it, making room for it if there
  * is none.  A block that is pinned already is only published.  Returns 1 if it
  * has been pinned, 0 if it was, or a negative errno, -EDQUOT for the quota;
- * after an error no container holds anything of the block.  Inside the gate or
- * under the BQL.
+ * after an error no container holds anything of the block.  -EAGAIN: there may
+ * be room, but somebody wants the gate closed before we have looked everywhere.
+ * Inside the gate or under the BQL.
  */
 int coiommu_pin_block(CoiommuState *s, uint64_t block);
 

@@ -8,7 +8,7 @@ import time
 from guest import ABI, BAR, REQUESTS, Guest, endpoint
 from machine import plug_vfio_user
 from test_hotplug import NATIVE, one_and_a_port, start, unplug
-from test_pins import check_views
+from test_pins import check_views, function_reset
 from virtio_ringer import Ringer
 
 MIB = 1 << 20
@@ -151,6 +151,82 @@ def test_changes_wait(t):
             t.equal(goes.maps, {}, f"maps after {what}")
             t.equal(machine.counter("pinned-bytes"), 0, "pinned-bytes")
             t.equal(keeps.violations + goes.violations, [], "violations")
+
+
+def slow_pin(t, server, caller, *more):
+    """Start a request of 31 blocks, and more, that takes seconds."""
+    server.delay = 0.2
+    caller.ask(ABI.OP_PIN, ranges=[(BASE >> 12, 62 * MIB >> 12), *more])
+    end = time.monotonic() + 10
+    while not server.maps:
+        t.equal(time.monotonic() < end, True, "it has begun")
+        time.sleep(0.005)
+
+
+def test_changes_pass(t):
+    """Whoever has to wait for a large request waits for one block of it."""
+    with machine_with_callers(t, one_and_a_port) as machine:
+        guest = start(t, machine, FIRST)
+        _, one = callers(machine)
+        server = machine.servers[0]
+        slow_pin(t, server, one)
+        t.equal(guest.attach(FIRST), ABI.ST_OK, "ATTACH")
+        t.equal((one.status(), one.ringer.over()), (ABI.ST_PENDING, False),
+                "the request is not over")
+        server.delay = 0
+        t.equal(one.result(t), ABI.ST_OK, "the request")
+        t.equal(server.maps, {BASE + i * 2 * MIB: 2 * MIB for i in range(31)},
+                "maps")
+        t.equal(len([e for e in server.take_events() if e[0] == "map"]), 31,
+                "each mapped once")
+        check_views(t, machine)
+
+
+def test_changes_void(t):
+    """A request during which everything is unpinned ends, unserved."""
+    for what in ("DISABLE", "DETACH", "reset", "DISABLE, ENABLE"):
+        with machine_with_callers(t, one_and_a_port) as machine:
+            guest = start(t, machine, FIRST)
+            _, one = callers(machine)
+            server = machine.servers[0]
+            slow_pin(t, server, one)
+            if what == "reset":
+                function_reset(t, machine)
+                guest.start()
+            elif what == "DETACH":
+                t.equal(guest.detach(FIRST), ABI.ST_OK, what)
+            else:
+                guest.set_reg("COMMAND", ABI.CMD_DISABLE)
+            if what == "DISABLE, ENABLE":
+                # The same state as before, but for what has been pinned.
+                guest.set_reg("COMMAND", ABI.CMD_ENABLE)
+                t.equal(guest.attach(FIRST), ABI.ST_OK, "ATTACH")
+            t.equal(one.result(t), ABI.ST_PENDING, "the request")
+            t.equal(len([e for e in server.events if e[0] == "map"]) < 31,
+                    True, "it has ended early")
+            if what != "DISABLE, ENABLE":
+                t.equal(guest.reg("ERROR"), ABI.ST_STATE, "ERROR")
+            t.equal(server.maps, {}, "maps")
+            t.equal(machine.counter("pinned-bytes"), 0, "pinned-bytes")
+            check_views(t, machine)
+
+
+def test_ram_passes(t):
+    """RAM that goes while a request is served is not pinned by it."""
+    top = 512 * MIB
+    with machine_with_callers(t, one_and_a_port) as machine:
+        guest = start(t, machine, FIRST)
+        _, one = callers(machine)
+        server = machine.servers[0]
+        machine.config_write(0, 0, 0x9d, 0x08, size=1)
+        slow_pin(t, server, one, (top - 4096 >> 12, 1))
+        # The chipset takes the top 1 MiB: TSEG.
+        machine.config_write(0, 0, 0x9e, 0x01, size=1)
+        server.delay = 0
+        t.equal(one.result(t), ABI.ST_RANGE, "the request")
+        t.equal(top - 2 * MIB in server.maps, False, "maps")
+        t.equal(guest.pinned(top - 4096), False, "PINNED")
+        check_views(t, machine)
 
 
 def test_storm(t):

@@ -19,6 +19,7 @@ import queue
 import socket
 import struct
 import threading
+import time
 
 VERSION, DMA_MAP, DMA_UNMAP, GET_INFO, REGION_INFO = 1, 2, 3, 4, 5
 IRQ_INFO, SET_IRQS, REGION_READ, REGION_WRITE = 7, 8, 9, 10
@@ -48,6 +49,7 @@ class VfioUserServer:
         self.events = []        # ("map"|"unmap", iova, size, errno)
         self.violations = []    # what type1 would have refused
         self.resets = 0
+        self.delay = 0          # seconds, before the reply to a map
         self.connected = threading.Event()
         self.gone = threading.Event()
         self.held = threading.Event()
@@ -193,6 +195,8 @@ class VfioUserServer:
                 self._held_replies.append(out + reply)
                 self.held.set()
                 return True
+            if command == DMA_MAP:
+                time.sleep(self.delay)
             with self._send_lock:
                 connection.sendall(out + reply)
         return True
