@@ -12,8 +12,10 @@
  *   unpin: withdraw, then remove from the pin set, then unmap.
  *
  * The pieces of a block are computed from the list of RAM at pin and again at
- * unpin.  They agree, because a block whose RAM changes is unpinned before the
- * list does.
+ * unpin.  They agree until RAM changes in the block.  Then pieces that go are
+ * unmapped, and as the others must stay mapped, for a device may be using them,
+ * the block is pinned in part from then on: the pin set has a list of what is
+ * mapped.  The next request for the block maps what is missing.
  *
  * Pinning and unpinning one block runs in the gate or under the BQL, and with
  * the block entered in the pin set: no lock is held during a call to VFIO.
@@ -42,44 +44,46 @@ static hwaddr block_end(CoiommuState *s, uint64_t block)
     return (block + 1) << s->block_shift;
 }
 
-/* How much RAM is in a block? */
-static uint64_t block_bytes(CoiommuState *s, uint64_t block)
+/* ---- Pieces of a block, from a list of extents ---- */
+
+/* How much of a block is in the list? */
+static uint64_t pieces_bytes(CoiommuState *s, const GArray *list,
+                             uint64_t block)
 {
     hwaddr gpa = block_start(s, block);
     uint64_t bytes = 0;
     CoiommuExtent piece;
 
-    while (coiommu_ram_next(s->ram.extents, &gpa, block_end(s, block),
-                            &piece)) {
+    while (coiommu_ram_next(list, &gpa, block_end(s, block), &piece)) {
         bytes += piece.size;
     }
     return bytes;
 }
 
 /* Unmap the pieces of a block that lie below @end, in all containers. */
-static void block_unmap(CoiommuState *s, uint64_t block, hwaddr end)
+static void pieces_unmap(CoiommuState *s, const GArray *list, uint64_t block,
+                         hwaddr end)
 {
     hwaddr gpa = block_start(s, block);
     CoiommuExtent piece;
 
-    while (coiommu_ram_next(s->ram.extents, &gpa, end, &piece)) {
+    while (coiommu_ram_next(list, &gpa, end, &piece)) {
         coiommu_vfio_unmap(s, piece.gpa, piece.size);
     }
 }
 
 /* Map all pieces of a block, or none. */
-static int block_map(CoiommuState *s, uint64_t block)
+static int pieces_map(CoiommuState *s, const GArray *list, uint64_t block)
 {
     hwaddr gpa = block_start(s, block);
     int64_t start = get_clock();
     CoiommuExtent piece;
     int ret = 0;
 
-    while (coiommu_ram_next(s->ram.extents, &gpa, block_end(s, block),
-                            &piece)) {
+    while (coiommu_ram_next(list, &gpa, block_end(s, block), &piece)) {
         ret = coiommu_vfio_map(s, &piece);
         if (ret) {
-            block_unmap(s, block, piece.gpa);
+            pieces_unmap(s, list, block, piece.gpa);
             break;
         }
     }
@@ -87,14 +91,72 @@ static int block_map(CoiommuState *s, uint64_t block)
     return ret;
 }
 
-static void block_publish(CoiommuState *s, uint64_t block)
+static bool piece_equal(const CoiommuExtent *x, const CoiommuExtent *y)
+{
+    return x->gpa == y->gpa && x->size == y->size && x->mr == y->mr &&
+           x->offset == y->offset;
+}
+
+static bool pieces_have(CoiommuState *s, const GArray *list, uint64_t block,
+                        const CoiommuExtent *want)
 {
     hwaddr gpa = block_start(s, block);
     CoiommuExtent piece;
 
-    while (coiommu_ram_next(s->ram.extents, &gpa, block_end(s, block),
-                            &piece)) {
-        coiommu_table_publish(s, piece.gpa, piece.size);
+    while (coiommu_ram_next(list, &gpa, block_end(s, block), &piece)) {
+        if (piece_equal(&piece, want)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The pieces of a block in @list that are in @other, or those that aren't. */
+static GArray *pieces_select(CoiommuState *s, const GArray *list,
+                             const GArray *other, uint64_t block, bool in)
+{
+    GArray *selected = g_array_new(false, false, sizeof(CoiommuExtent));
+    hwaddr gpa = block_start(s, block);
+    CoiommuExtent piece;
+
+    while (coiommu_ram_next(list, &gpa, block_end(s, block), &piece)) {
+        if (pieces_have(s, other, block, &piece) == in) {
+            g_array_append_val(selected, piece);
+        }
+    }
+    return selected;
+}
+
+/* ---- One block ---- */
+
+/*
+ * The list to look up what is mapped of a pinned block.  For who is in it, or
+ * has the gate closed.  No references: whatever is in it is also in the list
+ * of RAM.
+ */
+static const GArray *block_mapped(CoiommuState *s, uint64_t block)
+{
+    return coiommu_pinset_part(&s->pins, block) ?: s->ram.extents;
+}
+
+static void block_publish(CoiommuState *s, uint64_t block)
+{
+    const GArray *part = coiommu_pinset_part(&s->pins, block);
+    const GArray *list = part ?: s->ram.extents;
+    hwaddr gpa = block_start(s, block);
+    CoiommuExtent piece;
+
+    while (coiommu_ram_next(list, &gpa, block_end(s, block), &piece)) {
+        hwaddr start = piece.gpa, end = piece.gpa + piece.size;
+
+        if (part) {
+            /* The rest of a unit may be in a piece that is not mapped. */
+            start = ROUND_UP(start, 1ull << s->unit_shift);
+            end = ROUND_DOWN(end, 1ull << s->unit_shift);
+        }
+        if (start < end) {
+            coiommu_table_publish(s, start, end - start);
+        }
     }
 }
 
@@ -103,16 +165,14 @@ static void block_withdraw(CoiommuState *s, uint64_t block)
     coiommu_table_withdraw(s, block_start(s, block), 1ull << s->block_shift);
 }
 
-/* ---- One block ---- */
-
 /* Map a block that is entered and absent, and put it into the pin set. */
 static int block_pin(CoiommuState *s, uint64_t block)
 {
-    uint64_t bytes = block_bytes(s, block);
+    uint64_t bytes = pieces_bytes(s, s->ram.extents, block);
     int ret = -EDQUOT;
 
     if (coiommu_pinset_reserve(&s->pins, block, bytes)) {
-        ret = block_map(s, block);
+        ret = pieces_map(s, s->ram.extents, block);
         if (ret) {
             coiommu_pinset_release(&s->pins, block);
         } else {
@@ -124,16 +184,41 @@ static int block_pin(CoiommuState *s, uint64_t block)
     return ret;
 }
 
+/* Map what is missing of a block that is entered, and pinned in part. */
+static int block_complete(CoiommuState *s, uint64_t block, GArray *part)
+{
+    g_autoptr(GArray) missing = pieces_select(s, s->ram.extents, part, block,
+                                              false);
+    uint64_t bytes = pieces_bytes(s, part, block);
+    uint64_t more = pieces_bytes(s, missing, block);
+    int ret = -EDQUOT;
+
+    if (coiommu_pinset_set_part(&s->pins, block, part, bytes + more)) {
+        ret = pieces_map(s, missing, block);
+        coiommu_pinset_set_part(&s->pins, block, ret ? part : NULL,
+                                ret ? bytes : bytes + more);
+    }
+    if (!ret) {
+        g_array_unref(part);
+    }
+    trace_coiommu_pin_complete(block, block_start(s, block), more, ret);
+    return ret;
+}
+
 /* As coiommu_pin_block(), without making room. */
 static int pin_attempt(CoiommuState *s, uint64_t block)
 {
     int64_t start = get_clock();
     bool pinned = coiommu_pinset_enter(&s->pins, block);
+    GArray *part;
     int ret = 0;
 
     stat64_max(&s->stats.wait_max_ns, get_clock() - start);
+    part = coiommu_pinset_part(&s->pins, block);
     if (!pinned) {
         ret = block_pin(s, block);
+    } else if (part) {
+        ret = block_complete(s, block, part);
     }
     if (!ret) {
         block_publish(s, block);
@@ -187,8 +272,10 @@ int coiommu_pin_block(CoiommuState *s, uint64_t block)
 
 void coiommu_unpin_block(CoiommuState *s, uint64_t block)
 {
+    g_autoptr(GArray) part = coiommu_pinset_part(&s->pins, block);
+
     coiommu_pinset_withdraw(&s->pins, block);
-    block_unmap(s, block, block_end(s, block));
+    pieces_unmap(s, part ?: s->ram.extents, block, block_end(s, block));
     coiommu_pinset_release(&s->pins, block);
     stat64_add(&s->stats.unpinned_blocks, 1);
     trace_coiommu_unpin(block, block_start(s, block));
@@ -249,28 +336,32 @@ void coiommu_pin_publish_all(CoiommuState *s)
 
 /* ---- Replay into a new container ---- */
 
+/* Take the pieces of a block that lie below @end out of one container. */
 static void replay_undo(CoiommuState *s, CoiommuContainer *container,
-                        hwaddr start, hwaddr end)
+                        uint64_t block, hwaddr end)
 {
+    const GArray *mapped = block_mapped(s, block);
+    hwaddr gpa = block_start(s, block);
     CoiommuExtent piece;
 
-    while (coiommu_ram_next(s->ram.extents, &start, end, &piece)) {
+    while (coiommu_ram_next(mapped, &gpa, end, &piece)) {
         coiommu_vfio_unmap_one(container, piece.gpa, piece.size);
     }
 }
 
-/* Map the pieces of a block in [start, end) into one container, or none. */
+/* Map what is mapped of a block into one container, or nothing. */
 static int replay_block(CoiommuState *s, CoiommuContainer *container,
-                        hwaddr start, hwaddr end)
+                        uint64_t block)
 {
-    hwaddr gpa = start;
+    const GArray *mapped = block_mapped(s, block);
+    hwaddr gpa = block_start(s, block);
     CoiommuExtent piece;
     int ret;
 
-    while (coiommu_ram_next(s->ram.extents, &gpa, end, &piece)) {
+    while (coiommu_ram_next(mapped, &gpa, block_end(s, block), &piece)) {
         ret = coiommu_vfio_map_one(container, &piece);
         if (ret) {
-            replay_undo(s, container, start, piece.gpa);
+            replay_undo(s, container, block, piece.gpa);
             return ret;
         }
     }
@@ -306,7 +397,7 @@ bool coiommu_pin_replay(CoiommuState *s, CoiommuContainer *container,
         if (gpa < start || gpa > last) {
             continue;
         }
-        ret = replay_block(s, container, gpa, block_end(s, pin.block));
+        ret = replay_block(s, container, pin.block);
         if (ret) {
             replay_error(s, container, ret, errp);
             break;
@@ -320,7 +411,7 @@ bool coiommu_pin_replay(CoiommuState *s, CoiommuContainer *container,
         hwaddr gpa = block_start(s, pin.block);
 
         if (gpa >= start && gpa <= last) {
-            replay_undo(s, container, gpa, block_end(s, pin.block));
+            replay_undo(s, container, pin.block, block_end(s, pin.block));
         }
     }
     return false;
@@ -328,11 +419,12 @@ bool coiommu_pin_replay(CoiommuState *s, CoiommuContainer *container,
 
 /* ---- Changes of guest RAM ---- */
 
-/* Is [gpa, end) the same memory in both lists? */
-static bool pieces_equal(const GArray *a, const GArray *b, hwaddr gpa,
-                         hwaddr end)
+/* Have both lists the same pieces of a block? */
+static bool pieces_equal(CoiommuState *s, const GArray *a, const GArray *b,
+                         uint64_t block)
 {
-    hwaddr gpa_a = gpa, gpa_b = gpa;
+    hwaddr gpa_a = block_start(s, block), gpa_b = gpa_a;
+    hwaddr end = block_end(s, block);
     CoiommuExtent x, y;
 
     for (;;) {
@@ -344,11 +436,39 @@ static bool pieces_equal(const GArray *a, const GArray *b, hwaddr gpa,
         if (!more) {
             return true;
         }
-        if (x.gpa != y.gpa || x.size != y.size || x.mr != y.mr ||
-            x.offset != y.offset) {
+        if (!piece_equal(&x, &y)) {
             return false;
         }
     }
+}
+
+/*
+ * Keep of a block what is in the next list as well.  A piece that is cut goes
+ * as a whole: a mapping can't be split.
+ */
+static void block_keep(CoiommuState *s, uint64_t block, const GArray *next)
+{
+    const GArray *mapped = block_mapped(s, block);
+    GArray *keep = pieces_select(s, mapped, next, block, true);
+    g_autoptr(GArray) gone = pieces_select(s, mapped, next, block, false);
+    g_autoptr(GArray) old = NULL;
+
+    trace_coiommu_unpin_ram_gone(block, block_start(s, block),
+                                 pieces_bytes(s, gone, block));
+    coiommu_pinset_enter(&s->pins, block);
+    if (s->enabled) {
+        block_withdraw(s, block);
+    }
+    pieces_unmap(s, gone, block, block_end(s, block));
+    old = coiommu_pinset_part(&s->pins, block);
+    coiommu_pinset_set_part(&s->pins, block, keep,
+                            pieces_bytes(s, keep, block));
+    if (!keep->len) {
+        coiommu_unpin_block(s, block);
+    } else if (s->enabled) {
+        block_publish(s, block);
+    }
+    coiommu_pinset_leave(&s->pins, block);
 }
 
 void coiommu_pin_ram_changing(CoiommuState *s, GArray *next)
@@ -357,14 +477,20 @@ void coiommu_pin_ram_changing(CoiommuState *s, GArray *next)
     CoiommuPin pin;
 
     while (i-- && coiommu_pinset_get(&s->pins, i, &pin)) {
-        if (!pieces_equal(s->ram.extents, next, block_start(s, pin.block),
-                          block_end(s, pin.block))) {
-            trace_coiommu_unpin_ram_gone(pin.block, block_start(s, pin.block));
-            unpin_alone(s, pin.block);
+        if (!pieces_equal(s, block_mapped(s, pin.block), next, pin.block)) {
+            block_keep(s, pin.block, next);
+        } else if (pin.part) {
+            /* What was missing is no longer there. */
+            coiommu_pinset_set_part(&s->pins, pin.block, NULL, pin.bytes);
+            g_array_unref(pin.part);
         }
     }
 }
 
+/*
+ * What is missing of a block that is pinned in part counts as pinned here: who
+ * asks can't go inside the gate, where the list of pieces is.
+ */
 bool coiommu_pin_covers(CoiommuState *s, hwaddr addr)
 {
     return coiommu_pinset_has(&s->pins, addr >> s->block_shift);

@@ -361,11 +361,12 @@ void coiommu_unpin_pinned(CoiommuState *s, uint64_t block);
 
 /*
  * Pin one block in all containers and publish it, making room for it if there
- * is none.  A block that is pinned already is only published.  Returns 1 if it
- * has been pinned, 0 if it was, or a negative errno, -EDQUOT for the quota;
- * after an error no container holds anything of the block.  -EAGAIN: there may
- * be room, but somebody wants the gate closed before we have looked everywhere.
- * Inside the gate or under the BQL.
+ * is none.  Of a block that is pinned already what may be missing is mapped,
+ * and it is published.  Returns 1 if it has been pinned, 0 if it was, or a
+ * negative errno, -EDQUOT for the quota; after an error no container holds
+ * anything that it did not hold before.  -EAGAIN: there may be room, but
+ * somebody wants the gate closed before we have looked everywhere.  Inside the
+ * gate or under the BQL.
  */
 int coiommu_pin_block(CoiommuState *s, uint64_t block);
 
@@ -391,7 +392,7 @@ void coiommu_pin_publish_all(CoiommuState *s);
 bool coiommu_pin_replay(CoiommuState *s, CoiommuContainer *container,
                         hwaddr start, hwaddr last, Error **errp);
 
-/* Unpin each block whose RAM differs between the two lists of extents. */
+/* Unmap all pieces of blocks that are not the same in the next list of RAM. */
 void coiommu_pin_ram_changing(CoiommuState *s, GArray *next);
 
 /* For translate(), from any thread: is the block of this address pinned? */

@@ -81,6 +81,13 @@ static void pin_remove(CoiommuPinset *set, CoiommuPin *pin)
     g_array_remove_index_fast(set->pins, i);
 }
 
+/* Is there room for that much more?  The quota may be less than @charged. */
+static bool quota_allows(CoiommuPinset *set, uint64_t bytes)
+{
+    return !set->quota || (set->charged <= set->quota &&
+                           bytes <= set->quota - set->charged);
+}
+
 static bool pin_is_free(const CoiommuPin *pin)
 {
     return pin->state == COIOMMU_PIN_PINNED && pin->next == pin->serving;
@@ -217,9 +224,7 @@ bool coiommu_pinset_reserve(CoiommuPinset *set, uint64_t block,
     bool fits;
 
     qemu_mutex_lock(&set->lock);
-    /* The quota may have been lowered below what is charged. */
-    fits = !set->quota || (set->charged <= set->quota &&
-                           bytes <= set->quota - set->charged);
+    fits = quota_allows(set, bytes);
     if (fits) {
         pin = pin_find(set, block);
         pin->state = COIOMMU_PIN_MAPPING;
@@ -270,8 +275,41 @@ void coiommu_pinset_release(CoiommuPinset *set, uint64_t block)
     }
     set->charged -= pin->bytes;
     pin->bytes = 0;
+    pin->part = NULL;
     pin->state = COIOMMU_PIN_ABSENT;
     qemu_mutex_unlock(&set->lock);
+}
+
+bool coiommu_pinset_set_part(CoiommuPinset *set, uint64_t block, void *part,
+                             uint64_t bytes)
+{
+    CoiommuPin *pin;
+    bool fits;
+
+    qemu_mutex_lock(&set->lock);
+    pin = pin_find(set, block);
+    fits = bytes <= pin->bytes || quota_allows(set, bytes - pin->bytes);
+    if (fits) {
+        set->charged += bytes - pin->bytes;
+        set->bytes += bytes - pin->bytes;
+        set->peak = MAX(set->peak, set->bytes);
+        pin->bytes = bytes;
+        pin->part = part;
+    }
+    qemu_mutex_unlock(&set->lock);
+    return fits;
+}
+
+void *coiommu_pinset_part(CoiommuPinset *set, uint64_t block)
+{
+    CoiommuPin *pin;
+    void *part;
+
+    qemu_mutex_lock(&set->lock);
+    pin = pin_find(set, block);
+    part = pin ? pin->part : NULL;
+    qemu_mutex_unlock(&set->lock);
+    return part;
 }
 
 /* ---- Walking ---- */

@@ -42,7 +42,8 @@ typedef enum CoiommuPinState {
 /**
  * CoiommuPin - one block
  * @block: block number, GPA >> block shift
- * @bytes: RAM of the block, at most the block size; 0 while absent
+ * @bytes: what is mapped of it, at most the block size; 0 while absent
+ * @part: the owner's record of what that is; NULL while it is all of its RAM
  * @next: the ticket that the next to ask for the block gets
  * @serving: whose turn it is; nobody is in the block when it equals @next
  * @state: changed only by who is in the block
@@ -51,6 +52,7 @@ typedef enum CoiommuPinState {
 typedef struct CoiommuPin {
     uint64_t block;
     uint64_t bytes;
+    void *part;
     uint32_t next;
     uint32_t serving;
     CoiommuPinState state;
@@ -147,6 +149,15 @@ bool coiommu_pinset_reserve(CoiommuPinset *set, uint64_t block,
 void coiommu_pinset_commit(CoiommuPinset *set, uint64_t block);
 void coiommu_pinset_withdraw(CoiommuPinset *set, uint64_t block);
 void coiommu_pinset_release(CoiommuPinset *set, uint64_t block);
+
+/*
+ * Of a pinned block more or less is mapped than before: @bytes of it, and if
+ * that isn't all of its RAM, @part tells which.  Returns false, and changes
+ * nothing, if it would exceed the quota.  Release forgets @part.
+ */
+bool coiommu_pinset_set_part(CoiommuPinset *set, uint64_t block, void *part,
+                             uint64_t bytes);
+void *coiommu_pinset_part(CoiommuPinset *set, uint64_t block);
 
 /*
  * A slice of a walk.  Goes down from *@hand (which is set to where it stopped,

@@ -2,6 +2,7 @@
 """Devices that come and go, and RAM that goes, while blocks are pinned."""
 
 import errno
+import time
 
 from guest import ABI, Guest, endpoint
 from machine import QemuError, plug_vfio_user, vfio_user
@@ -187,6 +188,135 @@ def test_dimm(t):
         where = machine.qmp("query-memory-devices")[0]["data"]["addr"]
         t.equal(guest.pin((where >> 12, 1)), (ABI.ST_OK, 1), "PIN")
         t.equal(server.maps, {where: 2 * MIB}, "maps")
+
+
+def plug_dimm(machine, name, size, slot, **more):
+    """Plug memory in: where it is."""
+    machine.qmp("object-add", **{"qom-type": "memory-backend-memfd",
+                                 "id": f"ram-{name}", "size": size,
+                                 "share": True})
+    machine.qmp("device_add", driver="pc-dimm", id=name, slot=slot,
+                memdev=f"ram-{name}", **more)
+    return {dimm["data"]["id"]: dimm["data"]["addr"] for dimm in
+            machine.qmp("query-memory-devices")}[name]
+
+
+def eject_dimm(machine, slot):
+    """Take it out, as the guest's ACPI would, and its backend."""
+    name = next(dimm["data"]["id"] for dimm in
+                machine.qmp("query-memory-devices")
+                if dimm["data"]["slot"] == slot)
+    machine.command(f"outl 0xa00 {slot:#x}")
+    machine.command("outb 0xa14 0x8")
+    machine.qmp("object-del", id=f"ram-{name}")
+
+
+def test_dimms_share_block(t):
+    """RAM that comes and goes leaves its neighbours in a block alone."""
+    part = 256 * MIB
+    with t.machine(memory="512M,slots=3,maxmem=4G", coiommu=",block=1G",
+                   servers=2, devices=one_and_a_port) as machine:
+        guest = Guest(machine)
+        machine.config_write(0, PORT, 0x18, 1 << 16 | 1 << 8)
+        t.equal(guest.enable(size=8 << 30), ABI.ST_OK, "ENABLE")
+        t.equal(guest.attach(endpoint(0, 5)), ABI.ST_OK, "ATTACH")
+        one, two = machine.servers
+        a = plug_dimm(machine, "a", part, 0)
+        t.equal(guest.map(a, 8192), ABI.ST_OK, "map in the first")
+        one.take_events()
+        # Another one, for which the first isn't touched.
+        b = plug_dimm(machine, "b", part, 1)
+        t.equal(a >> 30 == b >> 30, True, "they share a block")
+        t.equal(one.take_events(), [], "events of the plug")
+        t.equal((guest.pinned(a), guest.pinned(b)), (True, False), "PINNED")
+        # The rest of the block can't be pinned: the first is not harmed.
+        one.fail_at(b, errno.ENOMEM)
+        t.equal(guest.map(b, 4096), ABI.ST_NOMEM, "map that fails")
+        one.fail_never()
+        t.equal(one.maps, {a: part}, "maps")
+        t.equal(machine.counter("pinned-bytes"), part, "pinned-bytes")
+        one.take_events()
+        t.equal(guest.map(b, 4096), ABI.ST_OK, "map in the second")
+        t.equal(one.take_events(), [("map", b, part, 0)], "events")
+        t.equal((machine.counter("pinned-blocks"),
+                 machine.counter("pinned-bytes")), (1, 2 * part), "counters")
+        t.equal(len(guest.published()), 2 * part // guest.unit, "units")
+        # A third one, that nobody uses, and a device: it gets what is mapped.
+        c = plug_dimm(machine, "c", part, 2)
+        plug_vfio_user(machine, 1, "d1", "rp")
+        t.equal(two.maps, one.maps, "replayed")
+        t.equal(sorted(one.maps), [a, b], "maps")
+        # The one in the middle goes: nothing else does.
+        guest.unmap(b, 4096)
+        one.take_events()
+        eject_dimm(machine, 1)
+        t.equal(one.take_events(), [("unmap", b, part, 0)], "events")
+        t.equal(two.maps, {a: part}, "maps")
+        t.equal((guest.pinned(a), guest.pinned(b)), (True, False), "PINNED")
+        t.equal(guest.pin((b >> 12, 1)), (ABI.ST_RANGE, 0), "PIN of nothing")
+        # And is replaced; what was missing all the time is mapped as well.
+        t.equal(plug_dimm(machine, "b2", part, 1, addr=b), b, "address")
+        t.equal(guest.map(b, 4096), ABI.ST_OK, "map in the new one")
+        t.equal(one.take_events(), [("map", b, part, 0), ("map", c, part, 0)],
+                "events")
+        # In use, the block stays; idle, all of it goes.
+        machine.set("unpin-interval", 5)
+        machine.set("unpin-policy", "lazy")
+        for address, size in ((b, 4096), (a, 8192)):
+            time.sleep(0.1)
+            t.equal(sorted(one.maps), [a, b, c], "maps while in use")
+            guest.unmap(address, size)
+        end = time.monotonic() + 10
+        while machine.counter("pinned-blocks"):
+            t.equal(time.monotonic() < end, True, "unpinned in time")
+            time.sleep(0.01)
+        machine.set("unpin-policy", "off")
+        t.equal((one.maps, two.maps, guest.published()), ({}, {}, []), "idle")
+        # Pinned in part, and unpinned so.
+        eject_dimm(machine, 2)
+        t.equal(guest.map(a, 4096), ABI.ST_OK, "map")
+        t.equal(sorted(one.maps), [a, b], "maps")
+        plug_dimm(machine, "c2", part, 2)
+        one.take_events()
+        eject_dimm(machine, 2)
+        t.equal(one.take_events(), [], "events of the one nobody used")
+        plug_dimm(machine, "c3", part, 2)
+        t.equal(guest.disable(), ABI.ST_OK, "DISABLE")
+        t.equal(one.take_events(), [("unmap", a, part, 0),
+                                    ("unmap", b, part, 0)], "events")
+        t.equal((one.maps, two.maps), ({}, {}), "maps")
+        t.equal(machine.counter("pinned-bytes"), 0, "pinned-bytes")
+        t.equal(one.violations + two.violations, [], "violations")
+
+
+def test_dimms_share_unit(t):
+    """PINNED speaks of all RAM in a unit, also of what came later."""
+    with t.machine(memory="512M,slots=2,maxmem=4G",
+                   coiommu=",unit=2M,block=1G") as machine:
+        guest = Guest(machine)
+        t.equal(guest.enable(size=8 << 30), ABI.ST_OK, "ENABLE")
+        t.equal(guest.attach(endpoint(0, 5)), ABI.ST_OK, "ATTACH")
+        server = machine.servers[0]
+        size = 257 * MIB
+        a = plug_dimm(machine, "a", size, 0)
+        shared = a + 256 * MIB
+        t.equal(guest.map(shared, 4096), ABI.ST_OK, "map")
+        t.equal(guest.pinned(shared), True, "PINNED")
+        server.take_events()
+        b = plug_dimm(machine, "b", size, 1, addr=a + size)
+        t.equal(server.take_events(), [], "events")
+        t.equal((guest.pinned(a), guest.pinned(shared)), (True, False),
+                "PINNED")
+        t.equal(guest.map(b, 4096), ABI.ST_OK, "map in the same unit")
+        t.equal(server.maps, {a: size, b: size}, "maps")
+        t.equal((guest.pinned(shared), guest.pinned(b)), (True, True),
+                "PINNED")
+        eject_dimm(machine, 1)
+        t.equal(server.maps, {a: size}, "maps")
+        server.take_events()
+        t.equal(guest.map(shared, 4096), ABI.ST_OK, "map in what stays")
+        t.equal(server.take_events(), [], "events")
+        t.equal(guest.pinned(shared), True, "PINNED")
 
 
 def test_edu(t):

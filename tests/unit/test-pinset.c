@@ -156,6 +156,46 @@ static void test_states(void)
     coiommu_pinset_destroy(&set);
 }
 
+/* A part of a block comes and goes; the quota holds for what comes. */
+static void test_part(void)
+{
+    CoiommuPinset set;
+    CoiommuPin pin;
+    int part;
+
+    coiommu_pinset_init(&set);
+    g_assert_null(coiommu_pinset_part(&set, 3));
+    g_assert_false(coiommu_pinset_enter(&set, 3));
+    g_assert_true(coiommu_pinset_reserve(&set, 3, 8192));
+    coiommu_pinset_commit(&set, 3);
+    g_assert_null(coiommu_pinset_part(&set, 3));
+    coiommu_pinset_set_quota(&set, 12288);
+    g_assert_true(coiommu_pinset_set_part(&set, 3, &part, 4096));
+    g_assert_true(coiommu_pinset_part(&set, 3) == &part);
+    g_assert_true(coiommu_pinset_get(&set, 0, &pin));
+    g_assert_true(pin.part == &part && pin.bytes == 4096);
+    g_assert_cmpuint(coiommu_pinset_totals(&set).bytes, ==, 4096);
+    g_assert_cmpuint(coiommu_pinset_totals(&set).charged, ==, 4096);
+    /* Too much: nothing changes. */
+    g_assert_false(coiommu_pinset_set_part(&set, 3, NULL, 12289));
+    g_assert_true(coiommu_pinset_part(&set, 3) == &part);
+    g_assert_cmpuint(coiommu_pinset_totals(&set).charged, ==, 4096);
+    g_assert_true(coiommu_pinset_set_part(&set, 3, NULL, 12288));
+    g_assert_cmpuint(coiommu_pinset_totals(&set).bytes, ==, 12288);
+    g_assert_cmpuint(coiommu_pinset_totals(&set).peak, ==, 12288);
+    /* A quota below what is pinned takes less, but not more. */
+    coiommu_pinset_set_quota(&set, 4096);
+    g_assert_true(coiommu_pinset_set_part(&set, 3, &part, 8192));
+    g_assert_false(coiommu_pinset_set_part(&set, 3, NULL, 12288));
+    coiommu_pinset_withdraw(&set, 3);
+    coiommu_pinset_release(&set, 3);
+    g_assert_null(coiommu_pinset_part(&set, 3));
+    g_assert_cmpuint(coiommu_pinset_totals(&set).bytes, ==, 0);
+    g_assert_cmpuint(coiommu_pinset_totals(&set).charged, ==, 0);
+    coiommu_pinset_leave(&set, 3);
+    coiommu_pinset_destroy(&set);
+}
+
 static void test_random(void)
 {
     CoiommuPinset set;
@@ -232,6 +272,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/pinset/empty", test_empty);
     g_test_add_func("/pinset/states", test_states);
+    g_test_add_func("/pinset/part", test_part);
     g_test_add_func("/pinset/random", test_random);
     g_test_add_func("/pinset/drain", test_drain);
     return g_test_run();
