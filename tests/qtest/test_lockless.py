@@ -241,7 +241,9 @@ def test_storm(t):
         t.equal(guest.map(BASE - MIB, 65536), ABI.ST_OK, "map that stays")
         done, plugged = 0, 0
         end = time.monotonic() + 5
-        while time.monotonic() < end:
+        # A machine that is busy with other things takes longer.
+        while time.monotonic() < end or (plugged <= 3 and
+                                         time.monotonic() < end + 100):
             for i, caller in enumerate(both):
                 if caller.ringer.over():
                     t.equal(caller.status(), ABI.ST_OK, "status")

@@ -175,7 +175,10 @@ def test_churn(t):
         mapped = []
         end = time.monotonic() + 4
         i = 0
-        while time.monotonic() < end:
+        # A machine that is busy with other things takes longer.
+        while time.monotonic() < end or (
+                machine.counter("lazy-unpinned-blocks") <= 100 and
+                time.monotonic() < end + 100):
             address = BASE + i * 7 % 64 * 65536
             i += 1
             t.equal(guest.map(address, 65536 + 1), ABI.ST_OK, "map")
