@@ -140,13 +140,18 @@ static void coiommu_machine_done(Notifier *notifier, void *data)
     }
 }
 
-/* exit() takes down what the thread uses. */
+/* What runs by itself. */
+static void threads_stop(CoiommuState *s)
+{
+    coiommu_pressure_stop(s);
+    coiommu_ahead_stop(s);
+    coiommu_unpin_stop(s);
+}
+
+/* exit() takes down what they use. */
 static void coiommu_exiting(Notifier *notifier, void *data)
 {
-    CoiommuState *s = container_of(notifier, CoiommuState, exit_notifier);
-
-    coiommu_pressure_stop(s);
-    coiommu_unpin_stop(s);
+    threads_stop(container_of(notifier, CoiommuState, exit_notifier));
 }
 
 static void coiommu_realize(PCIDevice *pci_dev, Error **errp)
@@ -178,6 +183,7 @@ static void coiommu_realize(PCIDevice *pci_dev, Error **errp)
     /* From now on the machine refuses another IOMMU. */
     PC_MACHINE(qdev_get_machine())->iommu = DEVICE(s);
     coiommu_unpin_start(s);
+    coiommu_ahead_start(s);
     coiommu_pressure_start(s);
     s->exit_notifier.notify = coiommu_exiting;
     qemu_add_exit_notifier(&s->exit_notifier);
@@ -192,8 +198,7 @@ static void coiommu_exit(PCIDevice *pci_dev)
 
     qemu_remove_machine_init_done_notifier(&s->machine_done_notifier);
     qemu_remove_exit_notifier(&s->exit_notifier);
-    coiommu_pressure_stop(s);
-    coiommu_unpin_stop(s);
+    threads_stop(s);
     coiommu_vfio_settle(s);
     coiommu_gate_close(&s->gate);
     s->enabled = false;
@@ -246,6 +251,7 @@ static void coiommu_instance_init(Object *obj)
     coiommu_gate_init(&s->gate);
     coiommu_pinset_init(&s->pins);
     coiommu_unpin_init(s);
+    coiommu_ahead_init(s);
     s->attached = g_hash_table_new(NULL, NULL);
     coiommu_properties_init(s);
 }
@@ -255,6 +261,7 @@ static void coiommu_instance_finalize(Object *obj)
     CoiommuState *s = COIOMMU(obj);
 
     g_hash_table_destroy(s->attached);
+    coiommu_ahead_destroy(s);
     coiommu_unpin_destroy(s);
     coiommu_pinset_destroy(&s->pins);
     coiommu_gate_destroy(&s->gate);

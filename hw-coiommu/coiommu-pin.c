@@ -165,19 +165,23 @@ static void block_withdraw(CoiommuState *s, uint64_t block)
     coiommu_table_withdraw(s, block_start(s, block), 1ull << s->block_shift);
 }
 
-/* Map a block that is entered and absent, and put it into the pin set. */
-static int block_pin(CoiommuState *s, uint64_t block)
+/*
+ * Map a block that is entered and absent, and put it into the pin set.  See
+ * coiommu_pinset_reserve_guess() for the last two.
+ */
+static int block_pin(CoiommuState *s, uint64_t block, CoiommuGuess guess,
+                     uint64_t ahead)
 {
     uint64_t bytes = pieces_bytes(s, s->ram.extents, block);
     int ret = -EDQUOT;
 
-    if (coiommu_pinset_reserve(&s->pins, block, bytes)) {
+    if (coiommu_pinset_reserve_guess(&s->pins, block, bytes, guess, ahead)) {
         ret = pieces_map(s, s->ram.extents, block);
         if (ret) {
             coiommu_pinset_release(&s->pins, block);
         } else {
             coiommu_pinset_commit(&s->pins, block);
-            coiommu_unpin_pinned(s, block);
+            coiommu_unpin_wake(s);
         }
     }
     trace_coiommu_pin(block, block_start(s, block), bytes, ret);
@@ -216,9 +220,15 @@ static int pin_attempt(CoiommuState *s, uint64_t block)
     stat64_max(&s->stats.wait_max_ns, get_clock() - start);
     part = coiommu_pinset_part(&s->pins, block);
     if (!pinned) {
-        ret = block_pin(s, block);
-    } else if (part) {
-        ret = block_complete(s, block, part);
+        ret = block_pin(s, block, COIOMMU_GUESS_NONE, 0);
+        if (!ret) {
+            coiommu_ahead_pinned(s, block);
+        }
+    } else {
+        coiommu_ahead_used(s, block);
+        if (part) {
+            ret = block_complete(s, block, part);
+        }
     }
     if (!ret) {
         block_publish(s, block);
@@ -270,13 +280,36 @@ int coiommu_pin_block(CoiommuState *s, uint64_t block)
     return ret;
 }
 
+int coiommu_pin_guess(CoiommuState *s, uint64_t block, CoiommuGuess guess,
+                      uint64_t ahead)
+{
+    uint64_t size = 1ull << s->block_shift;
+    int ret;
+
+    if (!pieces_bytes(s, s->ram.extents, block) ||
+        !coiommu_pinset_try_add(&s->pins, block)) {
+        return 0;
+    }
+    /* What is left of an earlier use is not a use of this pin. */
+    if (s->features & COIOMMU_F_ACCESSED) {
+        coiommu_table_take_accessed(s, block_start(s, block), size);
+    }
+    ret = block_pin(s, block, guess, ahead);
+    if (!ret) {
+        block_publish(s, block);
+    }
+    coiommu_pinset_leave(&s->pins, block);
+    return ret ? ret : 1;
+}
+
 void coiommu_unpin_block(CoiommuState *s, uint64_t block)
 {
     g_autoptr(GArray) part = coiommu_pinset_part(&s->pins, block);
+    CoiommuGuess guess = coiommu_pinset_withdraw(&s->pins, block);
 
-    coiommu_pinset_withdraw(&s->pins, block);
     pieces_unmap(s, part ?: s->ram.extents, block, block_end(s, block));
     coiommu_pinset_release(&s->pins, block);
+    coiommu_ahead_unused(s, block, guess);
     stat64_add(&s->stats.unpinned_blocks, 1);
     trace_coiommu_unpin(block, block_start(s, block));
 }

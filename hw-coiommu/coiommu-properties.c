@@ -8,6 +8,10 @@
  *   unpin-window     ms for which the policy timeout keeps an idle block
  *   unpin-pass       the most blocks that one pass looks at
  *   max-pinned       the most bytes that may be pinned, 0 for no limit
+ *   ahead            the most bytes that pins ahead may hold which nobody has
+ *                    used yet, 0 to pin nothing ahead
+ *   escape-threshold misses per second from which on pins are widened, 0 for
+ *                    never
  *
  * Counters, by qom-get, all uint64 but for the histogram; a reset does not
  * clear them:
@@ -22,7 +26,17 @@
  *   unpin-passes          passes of the unpin thread
  *   unpin-races           blocks that came into use as they were being let go
  *   unpin-pass-ns         how long the last pass has taken, its waits included
- *   repins                blocks that were pinned again within 10 seconds
+ *   mapped-bytes          bytes in blocks that the last full turn of the thread
+ *                         has found busy
+ *   mapped-bytes-peak     the most that was
+ *   repins                blocks that were asked for within 10 seconds of being
+ *                         unpinned
+ *   ahead-pins            blocks that have been pinned ahead
+ *   ahead-used            of these, those that were used then
+ *   ahead-unused          of these, those that were unpinned without being used
+ *   ahead-bytes           of these, bytes in the others: pinned, not used yet
+ *   escape-level          how far pins are widened now
+ *   escape-blocks         blocks that were pinned because of that
  *   reclaims              how often a pin has found no room
  *   reclaimed-blocks      blocks that were unpinned for that
  *   pressure-events       how often the host was short of memory
@@ -168,6 +182,46 @@ static void set_max_pinned(Object *obj, Visitor *v, const char *name,
     coiommu_pinset_set_quota(&s->pins, quota);
 }
 
+static void get_ahead(Object *obj, Visitor *v, const char *name, void *opaque,
+                      Error **errp)
+{
+    uint32_t threshold;
+    uint64_t ahead;
+
+    coiommu_ahead_get(COIOMMU(obj), &ahead, &threshold);
+    visit_type_size(v, name, &ahead, errp);
+}
+
+static void set_ahead(Object *obj, Visitor *v, const char *name, void *opaque,
+                      Error **errp)
+{
+    uint64_t ahead;
+
+    if (visit_type_size(v, name, &ahead, errp)) {
+        coiommu_ahead_set_max_bytes(COIOMMU(obj), ahead);
+    }
+}
+
+static void get_threshold(Object *obj, Visitor *v, const char *name,
+                          void *opaque, Error **errp)
+{
+    uint32_t threshold;
+    uint64_t ahead;
+
+    coiommu_ahead_get(COIOMMU(obj), &ahead, &threshold);
+    visit_type_uint32(v, name, &threshold, errp);
+}
+
+static void set_threshold(Object *obj, Visitor *v, const char *name,
+                          void *opaque, Error **errp)
+{
+    uint32_t threshold;
+
+    if (visit_type_uint32(v, name, &threshold, errp)) {
+        coiommu_ahead_set_threshold(COIOMMU(obj), threshold);
+    }
+}
+
 void coiommu_properties_class_init(ObjectClass *klass)
 {
     size_t i;
@@ -189,6 +243,14 @@ void coiommu_properties_class_init(ObjectClass *klass)
                               set_max_pinned, NULL, NULL);
     object_class_property_set_description(klass, "max-pinned",
         "The most guest memory that may be pinned (0: no limit)");
+    object_class_property_add(klass, "ahead", "size", get_ahead, set_ahead,
+                              NULL, NULL);
+    object_class_property_set_description(klass, "ahead",
+        "The most that is pinned ahead and not used yet (0: nothing)");
+    object_class_property_add(klass, "escape-threshold", "uint32",
+                              get_threshold, set_threshold, NULL, NULL);
+    object_class_property_set_description(klass, "escape-threshold",
+        "Misses per second from which on pins are widened (0: never)");
 }
 
 /* ---- Counters ---- */
@@ -227,6 +289,19 @@ static void get_pinned_blocks(Object *obj, Visitor *v, const char *name,
 {
     visit_counter(v, name, coiommu_pinset_totals(&COIOMMU(obj)->pins).pinned,
                   errp);
+}
+
+static void get_ahead_bytes(Object *obj, Visitor *v, const char *name,
+                            void *opaque, Error **errp)
+{
+    visit_counter(v, name, coiommu_pinset_totals(&COIOMMU(obj)->pins).ahead,
+                  errp);
+}
+
+static void get_escape_level(Object *obj, Visitor *v, const char *name,
+                             void *opaque, Error **errp)
+{
+    visit_counter(v, name, coiommu_ahead_level(COIOMMU(obj)), errp);
 }
 
 static void get_attached(Object *obj, Visitor *v, const char *name,
@@ -276,6 +351,8 @@ void coiommu_properties_init(CoiommuState *s)
     add_getter(s, "pinned-bytes", get_pinned_bytes);
     add_getter(s, "pinned-bytes-peak", get_pinned_peak);
     add_getter(s, "pinned-blocks", get_pinned_blocks);
+    add_getter(s, "ahead-bytes", get_ahead_bytes);
+    add_getter(s, "escape-level", get_escape_level);
     add_getter(s, "attached-endpoints", get_attached);
     add_getter(s, "containers", get_containers);
     add_stat(s, "demand-pin-requests", &s->stats.demand_pin_requests);
@@ -286,7 +363,13 @@ void coiommu_properties_init(CoiommuState *s)
     add_stat(s, "unpin-passes", &s->stats.unpin_passes);
     add_stat(s, "unpin-races", &s->stats.unpin_races);
     add_stat(s, "unpin-pass-ns", &s->stats.pass_last_ns);
+    add_stat(s, "mapped-bytes", &s->stats.mapped_bytes);
+    add_stat(s, "mapped-bytes-peak", &s->stats.mapped_peak);
     add_stat(s, "repins", &s->stats.repins);
+    add_stat(s, "ahead-pins", &s->stats.ahead_pins);
+    add_stat(s, "ahead-used", &s->stats.ahead_used);
+    add_stat(s, "ahead-unused", &s->stats.ahead_unused);
+    add_stat(s, "escape-blocks", &s->stats.escape_blocks);
     add_stat(s, "reclaims", &s->stats.reclaims);
     add_stat(s, "reclaimed-blocks", &s->stats.reclaimed_blocks);
     add_stat(s, "pressure-events", &s->stats.pressure_events);

@@ -57,6 +57,7 @@ static uint32_t cmd_enable(CoiommuState *s)
     s->req_slots = req_slots;
     s->features = features;
     s->enabled = true;
+    coiommu_ahead_reset(s);
     coiommu_pin_publish_all(s);
     coiommu_gate_open(&s->gate);
     return COIOMMU_ST_OK;
@@ -211,6 +212,7 @@ static uint32_t request_pin(CoiommuState *s, const CoiommuRequest *req,
     if (blocks) {
         stat64_add(&s->stats.demand_pin_requests, 1);
         stat64_add(&s->stats.demand_pin_blocks, blocks);
+        coiommu_ahead_miss(s);
     }
     return status;
 }

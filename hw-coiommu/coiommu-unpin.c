@@ -30,20 +30,39 @@
 /* How many blocks a reclaim frees at most. */
 #define RECLAIM_BATCH   16
 
-/* A block that is pinned again so soon has been let go too early. */
-#define REPIN_WINDOW_MS 10000
-
 /**
  * Candidate - a block that has been looked at
  * @policy: to be asked; NULL: any that is idle
  * @look: what the table said
  * @now_ms: when
+ * @pass: number of the pass, 0 for reclaim
+ * @bytes: what came of it: RAM of the block, 0 if it was not asked about
+ * @guess: whether it is a guess
+ * @settled: whether it has become one with nothing but mappings that stay
  */
 typedef struct Candidate {
     const CoiommuPolicy *policy;
     CoiommuLook look;
     int64_t now_ms;
+    uint64_t pass;
+    uint64_t bytes;
+    CoiommuGuess guess;
+    bool settled;
 } Candidate;
+
+/**
+ * Turn - once around the pin set, in one or more passes
+ * @policy: to be asked
+ * @hand: where it goes on; 0: a new turn begins
+ * @busy_bytes: of blocks that had a count, as far as it has come
+ * @partial: it has left out blocks
+ */
+typedef struct Turn {
+    CoiommuPolicy policy;
+    size_t hand;
+    uint64_t busy_bytes;
+    bool partial;
+} Turn;
 
 static int64_t now_ms(void)
 {
@@ -63,67 +82,94 @@ static CoiommuLook block_look(CoiommuState *s, uint64_t block)
     };
 }
 
+static bool is_used(CoiommuLook look)
+{
+    return look.busy || look.accessed;
+}
+
 /* CoiommuPinFilter: is it time to look at this block? */
 static bool filter_due(CoiommuPin *pin, void *opaque)
 {
-    return coiommu_policy_due(opaque, &pin->age);
+    Turn *turn = opaque;
+    bool due = coiommu_policy_due(&turn->policy, &pin->age);
+
+    /* It is passed over because it was busy at the look before. */
+    turn->busy_bytes += due ? 0 : pin->bytes;
+    return due;
+}
+
+/* CoiommuPinFilter: is it a guess? */
+static bool filter_guess(CoiommuPin *pin, void *opaque)
+{
+    return pin->guess != COIOMMU_GUESS_NONE;
 }
 
 /* CoiommuPinFilter: may this block go, after a look at it? */
 static bool filter_judge(CoiommuPin *pin, void *opaque)
 {
-    const Candidate *c = opaque;
+    Candidate *c = opaque;
+    bool go;
 
+    c->bytes = pin->bytes;
+    c->guess = pin->guess;
     if (!c->policy) {
         return !c->look.busy;
     }
-    return coiommu_policy_judge(c->policy, &pin->age, c->look, c->now_ms);
+    if (pin->guess && !is_used(c->look)) {
+        return coiommu_policy_judge_guess(&pin->age);
+    }
+    go = coiommu_policy_judge(c->policy, &pin->age, c->look, c->now_ms);
+    c->settled = coiommu_policy_take_settled(&pin->age);
+    return go;
 }
 
 /* Unpin the block if the candidate's policy and its counts allow it. */
 static bool block_let_go(CoiommuState *s, uint64_t block, Candidate *c)
 {
-    bool gone;
+    bool in, gone;
 
-    if (!coiommu_pinset_try_enter(&s->pins, block, filter_judge, c)) {
+    c->bytes = 0;
+    c->guess = COIOMMU_GUESS_NONE;
+    c->settled = false;
+    in = coiommu_pinset_try_enter(&s->pins, block, filter_judge, c);
+    if (c->guess && is_used(c->look)) {
+        coiommu_ahead_used(s, block);
+        c->guess = COIOMMU_GUESS_NONE;
+    }
+    if (c->settled) {
+        coiommu_ahead_settled(s, block);
+    }
+    if (!in) {
         return false;
     }
     gone = coiommu_unpin_try(s, block);
     coiommu_pinset_leave(&s->pins, block);
     if (!gone) {
         stat64_add(&s->stats.unpin_races, 1);
-        return false;
+    } else if (!c->guess) {
+        coiommu_ahead_unpinned(s, block, c->pass);
     }
-    WITH_QEMU_LOCK_GUARD(&s->unpin.lock) {
-        coiommu_recent_note(&s->unpin.recent, block, c->now_ms);
-    }
-    return true;
+    return gone;
 }
 
-void coiommu_unpin_pinned(CoiommuState *s, uint64_t block)
+void coiommu_unpin_wake(CoiommuState *s)
 {
-    bool recent;
-
-    WITH_QEMU_LOCK_GUARD(&s->unpin.lock) {
-        recent = coiommu_recent_take(&s->unpin.recent, block, now_ms(),
-                                     REPIN_WINDOW_MS);
-        if (s->unpin.asleep) {
-            s->unpin.asleep = false;
-            qemu_cond_signal(&s->unpin.kick);
-        }
-    }
-    if (recent) {
-        stat64_add(&s->stats.repins, 1);
+    QEMU_LOCK_GUARD(&s->unpin.lock);
+    if (s->unpin.asleep) {
+        s->unpin.asleep = false;
+        qemu_cond_signal(&s->unpin.kick);
     }
 }
 
 /* ---- Reclaim ---- */
 
 /*
- * One turn around the pin set from where the last reclaim stopped.  @spare:
- * leave blocks that were used lately.  Returns how many blocks are free now.
+ * One turn around the pin set from where the last reclaim stopped.  @filter:
+ * which blocks; @spare: leave those that were used lately.  Returns how many
+ * blocks are free now.
  */
-static unsigned reclaim_turn(CoiommuState *s, bool spare)
+static unsigned reclaim_turn(CoiommuState *s, CoiommuPinFilter *filter,
+                             bool spare)
 {
     size_t left = coiommu_pinset_end(&s->pins);
     /* A hint: reclaims at the same time may well start at the same place. */
@@ -139,7 +185,7 @@ static unsigned reclaim_turn(CoiommuState *s, bool spare)
         if (!hand) {
             hand = coiommu_pinset_end(&s->pins);
         }
-        found = coiommu_pinset_walk(&s->pins, &hand, NULL, NULL, blocks,
+        found = coiommu_pinset_walk(&s->pins, &hand, filter, NULL, blocks,
                                     slice);
         left -= slice;
         for (i = 0; i < found && freed < RECLAIM_BATCH &&
@@ -147,6 +193,9 @@ static unsigned reclaim_turn(CoiommuState *s, bool spare)
             c.look = block_look(s, blocks[i]);
             if (!(spare && c.look.accessed)) {
                 freed += block_let_go(s, blocks[i], &c);
+            } else {
+                /* The look has taken what would have told so later. */
+                coiommu_ahead_used(s, blocks[i]);
             }
         }
     }
@@ -156,10 +205,17 @@ static unsigned reclaim_turn(CoiommuState *s, bool spare)
 
 bool coiommu_unpin_reclaim(CoiommuState *s)
 {
-    unsigned freed = reclaim_turn(s, true);
+    unsigned freed = 0;
 
+    coiommu_ahead_no_room(s);
+    if (coiommu_pinset_totals(&s->pins).guesses) {
+        freed = reclaim_turn(s, filter_guess, true);
+    }
     if (!freed) {
-        freed = reclaim_turn(s, false);
+        freed = reclaim_turn(s, NULL, true);
+    }
+    if (!freed) {
+        freed = reclaim_turn(s, NULL, false);
     }
     stat64_add(&s->stats.reclaims, 1);
     stat64_add(&s->stats.reclaimed_blocks, freed);
@@ -171,57 +227,71 @@ bool coiommu_unpin_reclaim(CoiommuState *s)
 /* ---- The thread ---- */
 
 /*
- * Look at the next blocks, in the gate.  Without a @policy whatever is idle
- * goes.  Returns how many were let go.
+ * Look at the next blocks, in the gate.  In a @hurry whatever is idle goes,
+ * without the policy.  Returns how many were let go.
  */
-static unsigned unpin_slice(CoiommuState *s, const CoiommuPolicy *policy,
-                            size_t *hand, size_t max)
+static unsigned unpin_slice(CoiommuState *s, Turn *turn, uint64_t pass,
+                            bool hurry, size_t max)
 {
-    Candidate c = { .policy = policy, .now_ms = now_ms() };
+    Candidate c = {
+        .policy = hurry ? NULL : &turn->policy,
+        .now_ms = now_ms(),
+        .pass = pass,
+    };
     uint64_t blocks[SLICE];
     unsigned gone = 0;
     size_t i, found;
 
-    found = coiommu_pinset_walk(&s->pins, hand, policy ? filter_due : NULL,
-                                (void *)policy, blocks, max);
+    found = coiommu_pinset_walk(&s->pins, &turn->hand,
+                                hurry ? NULL : filter_due, turn, blocks, max);
     /* Who waits for us comes first; the rest is for the next pass. */
     for (i = 0; i < found && !coiommu_gate_wanted(&s->gate) &&
                 !qatomic_read(&s->unpin.interrupt); i++) {
         c.look = block_look(s, blocks[i]);
         gone += block_let_go(s, blocks[i], &c);
+        turn->busy_bytes += c.look.busy ? c.bytes : 0;
     }
+    turn->partial |= i < found;
     return gone;
 }
 
-/* Walk on from *@hand; at 0 a new turn begins. */
-static void unpin_pass(CoiommuState *s, const CoiommuUnpinSettings *settings,
-                       bool hurry, size_t *hand)
+static void set_mapped_bytes(CoiommuState *s, uint64_t bytes)
 {
-    CoiommuPolicy policy = {
-        .kind = settings->policy,
-        .window_ms = settings->window_ms,
-    };
+    stat64_set(&s->stats.mapped_bytes, bytes);
+    stat64_max(&s->stats.mapped_peak, bytes);
+}
+
+/* Walk on from where the last pass stopped. */
+static void unpin_pass(CoiommuState *s, const CoiommuUnpinSettings *settings,
+                       bool hurry, Turn *turn)
+{
+    uint64_t pass = stat64_get(&s->stats.unpin_passes) + 1;
     size_t left = settings->pass_blocks;
     int64_t start = get_clock();
     unsigned gone = 0;
 
-    if (!*hand) {
-        *hand = coiommu_pinset_end(&s->pins);
+    if (!turn->hand) {
+        *turn = (Turn) { .hand = coiommu_pinset_end(&s->pins) };
     }
-    while (*hand && left && !qatomic_read(&s->unpin.interrupt)) {
+    turn->policy.kind = settings->policy;
+    turn->policy.window_ms = settings->window_ms;
+    while (turn->hand && left && !qatomic_read(&s->unpin.interrupt)) {
         size_t slice = MIN(left, SLICE);
 
         if (!coiommu_gate_enter(&s->gate)) {
             break;
         }
         if (s->enabled) {
-            policy.has_accessed = s->features & COIOMMU_F_ACCESSED;
-            gone += unpin_slice(s, hurry ? NULL : &policy, hand, slice);
+            turn->policy.has_accessed = s->features & COIOMMU_F_ACCESSED;
+            gone += unpin_slice(s, turn, pass, hurry, slice);
         } else {
-            *hand = 0;
+            turn->hand = 0;
         }
         coiommu_gate_leave(&s->gate);
         left -= slice;
+    }
+    if (!turn->hand && !turn->partial) {
+        set_mapped_bytes(s, turn->busy_bytes);
     }
     stat64_add(&s->stats.unpin_passes, 1);
     stat64_add(&s->stats.lazy_unpinned_blocks, gone);
@@ -246,7 +316,7 @@ static void *coiommu_unpin_thread(void *opaque)
 {
     CoiommuState *s = opaque;
     CoiommuUnpinSettings settings;
-    size_t hand = 0;
+    Turn turn = { 0 };
     bool hurry;
 
     /* Marking guest memory dirty takes the RCU read lock. */
@@ -260,6 +330,9 @@ static void *coiommu_unpin_thread(void *opaque)
                           !coiommu_pinset_totals(&s->pins).pinned;
         hurry = s->unpin.hurry;
         s->unpin.hurry = false;
+        if (s->unpin.asleep) {
+            set_mapped_bytes(s, 0);
+        }
         if (settings.policy == COIOMMU_POLICY_OFF || s->unpin.asleep) {
             qemu_cond_wait(&s->unpin.kick, &s->unpin.lock);
             continue;
@@ -269,9 +342,14 @@ static void *coiommu_unpin_thread(void *opaque)
             /* Stop, hurry, or new settings. */
             continue;
         }
+        if (hurry) {
+            coiommu_ahead_no_room(s);
+        } else if (!coiommu_ahead_pass_due(s)) {
+            continue;
+        }
         s->unpin.busy = true;
         qemu_mutex_unlock(&s->unpin.lock);
-        unpin_pass(s, &settings, hurry, &hand);
+        unpin_pass(s, &settings, hurry, &turn);
         qemu_mutex_lock(&s->unpin.lock);
         s->unpin.busy = false;
         qemu_cond_broadcast(&s->unpin.idle);

@@ -120,10 +120,15 @@ unsigned coiommu_vfio_containers(CoiommuState *s)
 
 uint64_t coiommu_vfio_budget(CoiommuState *s)
 {
+    coiommu_vfio_settle(s);
+    return coiommu_vfio_budget_inside(s);
+}
+
+uint64_t coiommu_vfio_budget_inside(CoiommuState *s)
+{
     uint64_t budget = UINT64_MAX;
     unsigned i;
 
-    coiommu_vfio_settle(s);
     if (!s->containers->len) {
         return COIOMMU_DEFAULT_BUDGET;
     }

@@ -8,6 +8,7 @@
  *   coiommu-endpoint.c    which devices are tracked and which are attached
  *   coiommu-pressure.c    host memory pressure
  *   coiommu-unpin.c       the unpin thread, and reclaim
+ *   coiommu-ahead.c       pinning ahead, and escape
  *   coiommu-pin.c         pinning and unpinning of blocks
  *   coiommu-table.c       the guest's DMA tracking table
  *   coiommu-ram.c         the list of guest RAM
@@ -17,12 +18,14 @@
  *
  * Calls go downwards in this list only, except that a change of guest RAM
  * (coiommu-ram.c) and a new container (coiommu-as.c) go up to coiommu-pin.c,
- * and that a pin which finds no room goes up to coiommu-unpin.c.
+ * that a pin which finds no room goes up to coiommu-unpin.c, and that
+ * coiommu-pin.c tells coiommu-ahead.c what it does, which only takes a note.
  *
  * Locking.  Three kinds of threads meet: those with the big QEMU lock (BQL),
  * which set things up and change them; vCPUs in a PIN request, without the BQL
- * where QEMU lets the doorbell be rung without it; and the unpin thread, never
- * with the BQL.  In the order in which they are taken:
+ * where QEMU lets the doorbell be rung without it; and the unpin thread and the
+ * one that pins ahead, never with the BQL.  In the order in which they are
+ * taken:
  *
  *   BQL        whoever changes what is not per block: enabled or not, attached
  *              endpoints, guest RAM, containers.
@@ -31,9 +34,9 @@
  *              change anything.  Nobody inside takes the BQL.
  *   a block    (core/pinset.h) entered by whoever maps, unmaps or publishes
  *              it.  The only thing held during calls to VFIO.
- *   mutexes    of the gate, of @unpin, of the pin set: innermost, for a few
- *              instructions.  Only that of @unpin is held when another of
- *              them, that of the pin set, is taken.
+ *   mutexes    of the gate, of @unpin, of @ahead, of the pin set: innermost,
+ *              for a few instructions.  Only that of @unpin is held when
+ *              another of them, @ahead's or the pin set's, is taken.
  *
  * "State" below says who may read a field: under the BQL or inside the gate,
  * unless it says otherwise; it is written under the BQL with the gate closed.
@@ -48,10 +51,11 @@
 #include "qemu/stats64.h"
 #include "qemu/thread.h"
 #include "core/dtt.h"
+#include "core/escape.h"
 #include "core/gate.h"
 #include "core/geometry.h"
 #include "core/pinset.h"
-#include "core/recent.h"
+#include "core/predict.h"
 #include "include/coiommu_abi.h"
 
 #define TYPE_COIOMMU "coiommu"
@@ -135,6 +139,12 @@ typedef struct CoiommuStats {
     Stat64 unpin_races;
     Stat64 pass_last_ns;
     Stat64 repins;
+    Stat64 mapped_bytes;
+    Stat64 mapped_peak;
+    Stat64 ahead_pins;
+    Stat64 ahead_used;
+    Stat64 ahead_unused;
+    Stat64 escape_blocks;
     Stat64 reclaims;
     Stat64 reclaimed_blocks;
     Stat64 pressure_events;
@@ -162,13 +172,12 @@ typedef struct CoiommuUnpinSettings {
 /**
  * CoiommuUnpin - the unpin thread
  * @thread: valid while @running, which the BQL guards
- * @lock: guards @settings, @stop, @hurry, @busy, @asleep and @recent
+ * @lock: guards @settings, @stop, @hurry, @busy and @asleep
  * @kick: wakes the thread: new settings, @stop, @hurry, or no longer @asleep
  * @idle: @busy has become false
  * @hurry: make a pass at once, in which all that is idle goes
  * @asleep: nothing is pinned, the thread waits until something is
  * @interrupt: end the pass in progress soon; atomic
- * @recent: what was unpinned lately
  * @hand: where the next reclaim begins; a hint, atomic
  */
 typedef struct CoiommuUnpin {
@@ -183,7 +192,6 @@ typedef struct CoiommuUnpin {
     bool busy;
     bool asleep;
     bool interrupt;
-    CoiommuRecent recent;
     size_t hand;
 } CoiommuUnpin;
 
@@ -196,6 +204,29 @@ typedef struct CoiommuPressure {
     int fd;
     guint source;
 } CoiommuPressure;
+
+/**
+ * CoiommuAhead - the thread that pins ahead, and what it goes by
+ * @thread: valid while @running, which the BQL guards
+ * @lock: guards the rest
+ * @kick: wakes the thread: a hint, or @stop
+ * @predictor: hints
+ * @escape: misses
+ * @max_bytes: the most that pins ahead may hold which nobody has used
+ * @hold_until_ms: no guesses before
+ * @stop: the thread is to end; atomic as well
+ */
+typedef struct CoiommuAhead {
+    QemuThread thread;
+    bool running;
+    QemuMutex lock;
+    QemuCond kick;
+    CoiommuPredictor predictor;
+    CoiommuEscape escape;
+    uint64_t max_bytes;
+    int64_t hold_until_ms;
+    bool stop;
+} CoiommuAhead;
 
 struct CoiommuState {
     PCIDevice parent_obj;
@@ -266,6 +297,7 @@ struct CoiommuState {
 
     CoiommuUnpin unpin;
     CoiommuPressure pressure;
+    CoiommuAhead ahead;
     Notifier exit_notifier;
     Notifier machine_done_notifier;
 
@@ -354,8 +386,52 @@ void coiommu_unpin_hurry(CoiommuState *s);
  */
 bool coiommu_unpin_reclaim(CoiommuState *s);
 
-/* The block has just been pinned: there is something to do for the thread. */
-void coiommu_unpin_pinned(CoiommuState *s, uint64_t block);
+/* A block has just been pinned: there is something to do for the thread. */
+void coiommu_unpin_wake(CoiommuState *s);
+
+/* ---- coiommu-ahead.c ---- */
+
+void coiommu_ahead_init(CoiommuState *s);
+void coiommu_ahead_destroy(CoiommuState *s);
+
+/* Start and stop the thread.  BQL.  Stopping twice does nothing. */
+void coiommu_ahead_start(CoiommuState *s);
+void coiommu_ahead_stop(CoiommuState *s);
+
+/* Forget what was seen: the guest enables another table. */
+void coiommu_ahead_reset(CoiommuState *s);
+
+/* The settings; @threshold is in misses per second, 0 is off for both. */
+void coiommu_ahead_get(CoiommuState *s, uint64_t *max_bytes,
+                       uint32_t *threshold);
+void coiommu_ahead_set_max_bytes(CoiommuState *s, uint64_t max_bytes);
+void coiommu_ahead_set_threshold(CoiommuState *s, uint32_t threshold);
+
+/* The level of escape. */
+unsigned coiommu_ahead_level(CoiommuState *s);
+
+/* Once for each interval of the unpin thread: is it time for a pass? */
+bool coiommu_ahead_pass_due(CoiommuState *s);
+
+/*
+ * Notes of what has happened.  They can be taken from anywhere: no more than
+ * mutexes are needed for them.
+ *
+ *   miss      a request has had to pin something
+ *   pinned    this block has been pinned for somebody who has asked for it
+ *   used      it is in use: if it was a guess, it was a right one
+ *   settled   it holds nothing but mappings that stay
+ *   unpinned  it has been let go by this pass, or 0
+ *   unused    it has been unpinned, and if it still was a guess, a wrong one
+ *   no_room   a pin has not found room: no guesses for a while
+ */
+void coiommu_ahead_miss(CoiommuState *s);
+void coiommu_ahead_pinned(CoiommuState *s, uint64_t block);
+void coiommu_ahead_used(CoiommuState *s, uint64_t block);
+void coiommu_ahead_settled(CoiommuState *s, uint64_t block);
+void coiommu_ahead_unpinned(CoiommuState *s, uint64_t block, uint64_t pass);
+void coiommu_ahead_unused(CoiommuState *s, uint64_t block, CoiommuGuess guess);
+void coiommu_ahead_no_room(CoiommuState *s);
 
 /* ---- coiommu-pin.c ---- */
 
@@ -369,6 +445,15 @@ void coiommu_unpin_pinned(CoiommuState *s, uint64_t block);
  * gate or under the BQL.
  */
 int coiommu_pin_block(CoiommuState *s, uint64_t block);
+
+/*
+ * Pin one that nobody has asked for, if it is absent, nobody is in it, and
+ * there is room: see coiommu_pinset_reserve_guess() for @ahead.  Never waits
+ * for a block, and never reclaims.  Returns as above; 0 also if there is
+ * nothing to pin.
+ */
+int coiommu_pin_guess(CoiommuState *s, uint64_t block, CoiommuGuess guess,
+                      uint64_t ahead);
 
 /* Unmap a block that is entered, pinned, and withdrawn from the table. */
 void coiommu_unpin_block(CoiommuState *s, uint64_t block);
@@ -481,6 +566,9 @@ unsigned coiommu_vfio_containers(CoiommuState *s);
 
 /* The fewest mappings that any of them can hold; type1's default if none. */
 uint64_t coiommu_vfio_budget(CoiommuState *s);
+
+/* The same inside the gate, where containers can't come or go. */
+uint64_t coiommu_vfio_budget_inside(CoiommuState *s);
 
 /* VFIO asked for a replay to notifier @n: bring its container up to date. */
 void coiommu_vfio_replay(CoiommuState *s, IOMMUNotifier *n);

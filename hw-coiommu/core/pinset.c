@@ -93,6 +93,25 @@ static bool pin_is_free(const CoiommuPin *pin)
     return pin->state == COIOMMU_PIN_PINNED && pin->next == pin->serving;
 }
 
+/* Bytes of the block that are pinned ahead. */
+static uint64_t pin_ahead(const CoiommuPin *pin)
+{
+    return pin->guess == COIOMMU_GUESS_AHEAD ? pin->bytes : 0;
+}
+
+/* A guess no more; returns what it was. */
+static CoiommuGuess pin_clear_guess(CoiommuPinset *set, CoiommuPin *pin)
+{
+    CoiommuGuess guess = pin->guess;
+
+    if (guess) {
+        set->guesses--;
+        set->ahead -= pin_ahead(pin);
+        pin->guess = COIOMMU_GUESS_NONE;
+    }
+    return guess;
+}
+
 /* ---- The set as a whole ---- */
 
 CoiommuPinTotals coiommu_pinset_totals(CoiommuPinset *set)
@@ -106,6 +125,8 @@ CoiommuPinTotals coiommu_pinset_totals(CoiommuPinset *set)
         .peak = set->peak,
         .charged = set->charged,
         .quota = set->quota,
+        .guesses = set->guesses,
+        .ahead = set->ahead,
     };
     qemu_mutex_unlock(&set->lock);
     return totals;
@@ -183,6 +204,20 @@ bool coiommu_pinset_try_enter(CoiommuPinset *set, uint64_t block,
     return in;
 }
 
+bool coiommu_pinset_try_add(CoiommuPinset *set, uint64_t block)
+{
+    bool in;
+
+    qemu_mutex_lock(&set->lock);
+    /* Where there is an entry it is pinned, or somebody is in or waits. */
+    in = !pin_find(set, block);
+    if (in) {
+        pin_add(set, block)->next++;
+    }
+    qemu_mutex_unlock(&set->lock);
+    return in;
+}
+
 void coiommu_pinset_leave(CoiommuPinset *set, uint64_t block)
 {
     CoiommuPin *pin;
@@ -220,16 +255,30 @@ bool coiommu_pinset_wait_release(CoiommuPinset *set)
 bool coiommu_pinset_reserve(CoiommuPinset *set, uint64_t block,
                             uint64_t bytes)
 {
+    return coiommu_pinset_reserve_guess(set, block, bytes, COIOMMU_GUESS_NONE,
+                                        0);
+}
+
+bool coiommu_pinset_reserve_guess(CoiommuPinset *set, uint64_t block,
+                                  uint64_t bytes, CoiommuGuess guess,
+                                  uint64_t ahead)
+{
     CoiommuPin *pin;
     bool fits;
 
     qemu_mutex_lock(&set->lock);
     fits = quota_allows(set, bytes);
+    if (guess == COIOMMU_GUESS_AHEAD) {
+        fits = fits && set->ahead <= ahead && bytes <= ahead - set->ahead;
+    }
     if (fits) {
         pin = pin_find(set, block);
         pin->state = COIOMMU_PIN_MAPPING;
         pin->bytes = bytes;
+        pin->guess = guess;
         set->charged += bytes;
+        set->guesses += guess != COIOMMU_GUESS_NONE;
+        set->ahead += pin_ahead(pin);
     }
     qemu_mutex_unlock(&set->lock);
     return fits;
@@ -249,15 +298,32 @@ void coiommu_pinset_commit(CoiommuPinset *set, uint64_t block)
     qemu_mutex_unlock(&set->lock);
 }
 
-void coiommu_pinset_withdraw(CoiommuPinset *set, uint64_t block)
+CoiommuGuess coiommu_pinset_used(CoiommuPinset *set, uint64_t block)
 {
+    CoiommuGuess guess = COIOMMU_GUESS_NONE;
+    CoiommuPin *pin;
+
+    qemu_mutex_lock(&set->lock);
+    pin = pin_find(set, block);
+    if (pin && pin->state == COIOMMU_PIN_PINNED) {
+        guess = pin_clear_guess(set, pin);
+    }
+    qemu_mutex_unlock(&set->lock);
+    return guess;
+}
+
+CoiommuGuess coiommu_pinset_withdraw(CoiommuPinset *set, uint64_t block)
+{
+    CoiommuGuess guess;
     CoiommuPin *pin;
 
     qemu_mutex_lock(&set->lock);
     pin = pin_find(set, block);
     pin->state = COIOMMU_PIN_UNMAPPING;
+    guess = pin->guess;
     set->unmapping++;
     qemu_mutex_unlock(&set->lock);
+    return guess;
 }
 
 void coiommu_pinset_release(CoiommuPinset *set, uint64_t block)
@@ -274,6 +340,7 @@ void coiommu_pinset_release(CoiommuPinset *set, uint64_t block)
         qemu_cond_broadcast(&set->turn);
     }
     set->charged -= pin->bytes;
+    pin_clear_guess(set, pin);
     pin->bytes = 0;
     pin->part = NULL;
     pin->state = COIOMMU_PIN_ABSENT;
@@ -293,7 +360,9 @@ bool coiommu_pinset_set_part(CoiommuPinset *set, uint64_t block, void *part,
         set->charged += bytes - pin->bytes;
         set->bytes += bytes - pin->bytes;
         set->peak = MAX(set->peak, set->bytes);
+        set->ahead -= pin_ahead(pin);
         pin->bytes = bytes;
+        set->ahead += pin_ahead(pin);
         pin->part = part;
     }
     qemu_mutex_unlock(&set->lock);

@@ -47,6 +47,7 @@ typedef enum CoiommuPinState {
  * @next: the ticket that the next to ask for the block gets
  * @serving: whose turn it is; nobody is in the block when it equals @next
  * @state: changed only by who is in the block
+ * @guess: nobody has asked for it, nor used it
  * @age: for the policy
  */
 typedef struct CoiommuPin {
@@ -56,6 +57,7 @@ typedef struct CoiommuPin {
     uint32_t next;
     uint32_t serving;
     CoiommuPinState state;
+    CoiommuGuess guess;
     CoiommuAge age;
 } CoiommuPin;
 
@@ -73,6 +75,8 @@ typedef struct CoiommuPin {
  * @peak: the most that @bytes was
  * @charged: bytes that count against the quota: these, and what is being mapped
  * @quota: the most that @charged may be, 0 for no limit
+ * @guesses: how many blocks are a guess
+ * @ahead: bytes of those that are pinned ahead, not because of escape
  */
 typedef struct CoiommuPinset {
     QemuMutex lock;
@@ -86,6 +90,8 @@ typedef struct CoiommuPinset {
     uint64_t peak;
     uint64_t charged;
     uint64_t quota;
+    size_t guesses;
+    uint64_t ahead;
 } CoiommuPinset;
 
 /**
@@ -97,6 +103,8 @@ typedef struct CoiommuPinTotals {
     uint64_t peak;
     uint64_t charged;
     uint64_t quota;
+    size_t guesses;
+    uint64_t ahead;
 } CoiommuPinTotals;
 
 void coiommu_pinset_init(CoiommuPinset *set);
@@ -136,6 +144,18 @@ bool coiommu_pinset_try_enter(CoiommuPinset *set, uint64_t block,
                               CoiommuPinFilter *filter, void *opaque);
 
 /*
+ * Go into a block that is absent, and that nobody is in or waits for.  Never
+ * waits.
+ */
+bool coiommu_pinset_try_add(CoiommuPinset *set, uint64_t block);
+
+/*
+ * The block has been used, or asked for: if it is pinned it is a guess no
+ * more.  Returns what it was.
+ */
+CoiommuGuess coiommu_pinset_used(CoiommuPinset *set, uint64_t block);
+
+/*
  * If others are unmapping blocks, wait until one of them is done.  Returns
  * false if nobody is.  For who is in no block.
  */
@@ -146,8 +166,18 @@ bool coiommu_pinset_wait_release(CoiommuPinset *set);
 /* Returns false, and changes nothing, if that would exceed the quota. */
 bool coiommu_pinset_reserve(CoiommuPinset *set, uint64_t block,
                             uint64_t bytes);
+
+/*
+ * The same for a guess.  What is pinned ahead may come to @ahead bytes at
+ * most, this block included.
+ */
+bool coiommu_pinset_reserve_guess(CoiommuPinset *set, uint64_t block,
+                                  uint64_t bytes, CoiommuGuess guess,
+                                  uint64_t ahead);
 void coiommu_pinset_commit(CoiommuPinset *set, uint64_t block);
-void coiommu_pinset_withdraw(CoiommuPinset *set, uint64_t block);
+
+/* Returns what kind of guess the block still is. */
+CoiommuGuess coiommu_pinset_withdraw(CoiommuPinset *set, uint64_t block);
 void coiommu_pinset_release(CoiommuPinset *set, uint64_t block);
 
 /*

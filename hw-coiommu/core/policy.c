@@ -68,3 +68,17 @@ bool coiommu_policy_judge(const CoiommuPolicy *policy, CoiommuAge *age,
         return false;
     }
 }
+
+bool coiommu_policy_judge_guess(CoiommuAge *age)
+{
+    return ++age->looks >= COIOMMU_GUESS_LOOKS;
+}
+
+bool coiommu_policy_take_settled(CoiommuAge *age)
+{
+    bool settled = !age->settled &&
+                   age->generation == COIOMMU_GENERATION_MAX;
+
+    age->settled |= settled;
+    return settled;
+}

@@ -21,6 +21,9 @@
  * Without ACCESSED (the driver has not negotiated it) a block that has been
  * busy at the look before counts as used since.
  *
+ * A block that nobody has asked for is a guess until it is used.  A guess goes
+ * when it was not used at COIOMMU_GUESS_LOOKS looks, whatever the policy.
+ *
  * Pure: no clock of its own, no lock; the owner of the pin set says what guards
  * an age.
  */
@@ -28,6 +31,7 @@
 #define COIOMMU_POLICY_H
 
 #define COIOMMU_GENERATION_MAX 3
+#define COIOMMU_GUESS_LOOKS    4
 
 typedef enum CoiommuPolicyKind {
     COIOMMU_POLICY_OFF,
@@ -35,6 +39,13 @@ typedef enum CoiommuPolicyKind {
     COIOMMU_POLICY_TIMEOUT,
     COIOMMU_POLICY_COUNT,
 } CoiommuPolicyKind;
+
+/* Why a block is pinned that nobody has asked for, nor used as yet. */
+typedef enum CoiommuGuess {
+    COIOMMU_GUESS_NONE,
+    COIOMMU_GUESS_AHEAD,
+    COIOMMU_GUESS_ESCAPE,
+} CoiommuGuess;
 
 /**
  * CoiommuPolicy - which policy, and what it needs to know
@@ -52,6 +63,8 @@ typedef struct CoiommuPolicy {
  * CoiommuAge - what is remembered of a block
  * @generation: lazy: how often in a row it held nothing but old mappings
  * @skip: lazy: how many times it is still passed over
+ * @looks: a guess: how many looks have found it unused
+ * @settled: lazy: it has been told that it has settled
  * @used: it was pinned or found busy after the last look that found it idle
  * @idle: timeout: it was idle at the last look
  * @idle_since_ms: timeout: the first of these looks
@@ -59,6 +72,8 @@ typedef struct CoiommuPolicy {
 typedef struct CoiommuAge {
     uint8_t generation;
     uint8_t skip;
+    uint8_t looks;
+    bool settled;
     bool used;
     bool idle;
     int64_t idle_since_ms;
@@ -83,5 +98,14 @@ bool coiommu_policy_due(const CoiommuPolicy *policy, CoiommuAge *age);
 /* May it go?  @now_ms is monotonic. */
 bool coiommu_policy_judge(const CoiommuPolicy *policy, CoiommuAge *age,
                           CoiommuLook look, int64_t now_ms);
+
+/* A look has found that a guess is unused.  May it go? */
+bool coiommu_policy_judge_guess(CoiommuAge *age);
+
+/*
+ * Lazy: does it hold nothing but mappings that stay?  Says so once in the time
+ * that it is pinned.
+ */
+bool coiommu_policy_take_settled(CoiommuAge *age);
 
 #endif /* COIOMMU_POLICY_H */

@@ -239,6 +239,75 @@ static void test_random(void)
     coiommu_pinset_destroy(&set);
 }
 
+/* Guesses: their sums, their limit, and how they end. */
+static void test_guesses(void)
+{
+    const CoiommuGuess ahead = COIOMMU_GUESS_AHEAD;
+    CoiommuPinTotals totals;
+    CoiommuPinset set;
+
+    coiommu_pinset_init(&set);
+    coiommu_pinset_set_quota(&set, 20000);
+    /* Only where nothing is, and nobody. */
+    g_assert_true(pin(&set, 1, 4096));
+    g_assert_false(coiommu_pinset_try_add(&set, 1));
+    g_assert_true(coiommu_pinset_try_add(&set, 2));
+    g_assert_false(coiommu_pinset_try_add(&set, 2));
+    /* The limit, and the quota. */
+    g_assert_false(coiommu_pinset_reserve_guess(&set, 2, 4096, ahead, 4095));
+    g_assert_false(coiommu_pinset_reserve_guess(&set, 2, 16384, ahead,
+                                                UINT64_MAX));
+    g_assert_true(coiommu_pinset_reserve_guess(&set, 2, 4096, ahead, 4096));
+    g_assert_cmpuint(coiommu_pinset_totals(&set).ahead, ==, 4096);
+    /* Used, says who is not in it, while it is being mapped: not yet. */
+    g_assert_cmpint(coiommu_pinset_used(&set, 2), ==, COIOMMU_GUESS_NONE);
+    coiommu_pinset_commit(&set, 2);
+    coiommu_pinset_leave(&set, 2);
+    g_assert_true(coiommu_pinset_try_add(&set, 3));
+    g_assert_false(coiommu_pinset_reserve_guess(&set, 3, 4096, ahead, 8191));
+    g_assert_true(coiommu_pinset_reserve_guess(&set, 3, 4096, ahead, 8192));
+    coiommu_pinset_commit(&set, 3);
+    coiommu_pinset_leave(&set, 3);
+    /* A lower limit takes nothing away. */
+    g_assert_true(coiommu_pinset_try_add(&set, 4));
+    g_assert_false(coiommu_pinset_reserve_guess(&set, 4, 4096, ahead, 4096));
+    g_assert_true(coiommu_pinset_reserve_guess(&set, 4, 4096,
+                                               COIOMMU_GUESS_ESCAPE, 0));
+    coiommu_pinset_commit(&set, 4);
+    coiommu_pinset_leave(&set, 4);
+    totals = coiommu_pinset_totals(&set);
+    g_assert_cmpuint(totals.guesses, ==, 3);
+    g_assert_cmpuint(totals.ahead, ==, 8192);
+    g_assert_cmpuint(totals.bytes, ==, 16384);
+    /* RAM goes from one, and comes back. */
+    g_assert_true(coiommu_pinset_set_part(&set, 2, NULL, 1024));
+    g_assert_cmpuint(coiommu_pinset_totals(&set).ahead, ==, 5120);
+    g_assert_true(coiommu_pinset_set_part(&set, 2, NULL, 4096));
+    /* One is used, one is unpinned, of one the map fails. */
+    g_assert_cmpint(coiommu_pinset_used(&set, 2), ==, ahead);
+    g_assert_cmpint(coiommu_pinset_used(&set, 2), ==, COIOMMU_GUESS_NONE);
+    g_assert_cmpint(coiommu_pinset_used(&set, 77), ==, COIOMMU_GUESS_NONE);
+    g_assert_true(coiommu_pinset_try_enter(&set, 3, NULL, NULL));
+    g_assert_cmpint(coiommu_pinset_withdraw(&set, 3), ==, ahead);
+    g_assert_cmpint(coiommu_pinset_used(&set, 3), ==, COIOMMU_GUESS_NONE);
+    coiommu_pinset_release(&set, 3);
+    g_assert_cmpuint(coiommu_pinset_totals(&set).ahead, ==, 0);
+    g_assert_true(coiommu_pinset_reserve_guess(&set, 3, 4096, ahead, 4096));
+    coiommu_pinset_release(&set, 3);
+    coiommu_pinset_leave(&set, 3);
+    totals = coiommu_pinset_totals(&set);
+    g_assert_cmpuint(totals.guesses, ==, 1);
+    g_assert_cmpuint(totals.ahead, ==, 0);
+    g_assert_cmpuint(totals.charged, ==, 12288);
+    /* Pinned again, for somebody who asks. */
+    g_assert_true(pin(&set, 3, 4096));
+    g_assert_true(coiommu_pinset_try_enter(&set, 3, NULL, NULL));
+    g_assert_cmpint(coiommu_pinset_withdraw(&set, 3), ==, COIOMMU_GUESS_NONE);
+    coiommu_pinset_release(&set, 3);
+    coiommu_pinset_leave(&set, 3);
+    coiommu_pinset_destroy(&set);
+}
+
 /* A walk that removes as it goes meets every block. */
 static void test_drain(void)
 {
@@ -274,6 +343,7 @@ int main(int argc, char **argv)
     g_test_add_func("/pinset/states", test_states);
     g_test_add_func("/pinset/part", test_part);
     g_test_add_func("/pinset/random", test_random);
+    g_test_add_func("/pinset/guesses", test_guesses);
     g_test_add_func("/pinset/drain", test_drain);
     return g_test_run();
 }

@@ -90,6 +90,42 @@ static void test_generations(void)
     g_assert_cmpint(interval(&policy, &age, idle, 0), ==, 'g');
 }
 
+/* That a block has settled is said once, when it is old, until it is pinned. */
+static void test_settled(void)
+{
+    CoiommuPolicy policy = { COIOMMU_POLICY_LAZY, true, 0 };
+    const char *want = ".......s........................";
+    CoiommuAge age;
+    size_t i;
+
+    coiommu_age_init(&age);
+    for (i = 0; i < strlen(want); i++) {
+        interval(&policy, &age, i ? busy : busy_used, 0);
+        g_assert_cmpint(coiommu_policy_take_settled(&age) ? 's' : '.', ==,
+                        want[i]);
+    }
+    /* Young and old again. */
+    for (i = 0; i < 100; i++) {
+        interval(&policy, &age, i == 10 ? busy_used : busy, 0);
+        g_assert_false(coiommu_policy_take_settled(&age));
+    }
+    coiommu_age_init(&age);
+    age.generation = COIOMMU_GENERATION_MAX;
+    g_assert_true(coiommu_policy_take_settled(&age));
+}
+
+static void test_guess(void)
+{
+    CoiommuAge age;
+    int i;
+
+    coiommu_age_init(&age);
+    for (i = 1; i < COIOMMU_GUESS_LOOKS; i++) {
+        g_assert_false(coiommu_policy_judge_guess(&age));
+    }
+    g_assert_true(coiommu_policy_judge_guess(&age));
+}
+
 /*
  * However a block was used, when its mappings come and go at each interval it
  * is let go within three intervals after the last.
@@ -155,25 +191,35 @@ static void test_recent(void)
 {
     g_autofree CoiommuRecent *recent = g_new0(CoiommuRecent, 1);
     int64_t at[COIOMMU_RECENT_SLOTS * 2];
+    uint64_t pass[COIOMMU_RECENT_SLOTS * 2];
     int64_t now = 0;
+    uint64_t got;
     size_t i;
     int step;
 
     for (i = 0; i < G_N_ELEMENTS(at); i++) {
         at[i] = -1;
-        g_assert_false(coiommu_recent_take(recent, i, 0, INT64_MAX));
+        g_assert_false(coiommu_recent_take(recent, i, 0, INT64_MAX, &got));
     }
     for (step = 0; step < 100000; step++) {
         i = g_test_rand_int_range(0, G_N_ELEMENTS(at));
         now += g_test_rand_int_range(0, 3);
         if (g_test_rand_int_range(0, 2)) {
-            coiommu_recent_note(recent, i, now);
+            pass[i] = g_test_rand_int();
+            coiommu_recent_note(recent, i, pass[i], now);
             at[i] = now;
             /* It has thrown out the one that shares its place. */
             at[(i + COIOMMU_RECENT_SLOTS) % G_N_ELEMENTS(at)] = -1;
         } else {
-            g_assert_cmpint(coiommu_recent_take(recent, i, now, 1000), ==,
-                            at[i] >= 0 && now - at[i] <= 1000);
+            bool want = at[i] >= 0 && now - at[i] <= 1000;
+
+            g_assert_cmpint(coiommu_recent_has(recent, i, now, 1000), ==,
+                            want);
+            g_assert_cmpint(coiommu_recent_take(recent, i, now, 1000, &got),
+                            ==, want);
+            if (want) {
+                g_assert_cmpuint(got, ==, pass[i]);
+            }
             at[i] = -1;
         }
     }
@@ -186,6 +232,8 @@ int main(int argc, char **argv)
     g_test_add_func("/policy/lazy", test_lazy);
     g_test_add_func("/policy/lazy-blind", test_lazy_blind);
     g_test_add_func("/policy/generations", test_generations);
+    g_test_add_func("/policy/settled", test_settled);
+    g_test_add_func("/policy/guess", test_guess);
     g_test_add_func("/policy/three-intervals", test_three_intervals);
     g_test_add_func("/policy/timeout", test_timeout);
     g_test_add_func("/policy/recent", test_recent);

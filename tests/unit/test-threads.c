@@ -2,7 +2,7 @@
 /*
  * The device's locking with real threads, on the code that runs in QEMU: gate,
  * pin set, table, policy.  Guests map and unmap, requests pin, a thread
- * unpins, somebody closes the gate and changes things.
+ * unpins, another pins ahead, somebody closes the gate and changes things.
  *
  * What the locks are to guard is kept in plain variables, so that the thread
  * sanitizer finds each access that they don't order; without it, the
@@ -19,6 +19,7 @@
 #define BLOCK_BYTES     65536
 #define GUESTS          3
 #define QUOTA_BLOCKS    6
+#define AHEAD_BLOCKS    2
 #define SECONDS         2
 
 typedef struct Device {
@@ -32,6 +33,7 @@ typedef struct Device {
     int state;
     bool stop;
     unsigned pins_done, unpins_done, races, refused, closes, locked;
+    unsigned ahead, used, unused;
 } Device;
 
 static bool stopping(Device *d)
@@ -61,12 +63,21 @@ static bool unpin_try(Device *d, uint64_t block)
         count(&d->races);
         return false;
     }
-    coiommu_pinset_withdraw(&d->pins, block);
+    if (coiommu_pinset_withdraw(&d->pins, block)) {
+        count(&d->unused);
+    }
     g_assert_cmpint(d->mapped[block], ==, 1);
     d->mapped[block] = 0;
     coiommu_pinset_release(&d->pins, block);
     count(&d->unpins_done);
     return true;
+}
+
+static void note_used(Device *d, uint64_t block)
+{
+    if (coiommu_pinset_used(&d->pins, block)) {
+        count(&d->used);
+    }
 }
 
 /* Let go of up to @max idle blocks; returns how many. */
@@ -81,8 +92,11 @@ static unsigned unpin_some(Device *d, unsigned max)
         found = coiommu_pinset_walk(&d->pins, &hand, NULL, NULL, blocks, 2);
         for (i = 0; i < found && gone < max; i++) {
             if (coiommu_dtt_busy(d->leaf, blocks[i] * BLOCK_UNITS,
-                                 BLOCK_UNITS) ||
-                !coiommu_pinset_try_enter(&d->pins, blocks[i], NULL, NULL)) {
+                                 BLOCK_UNITS)) {
+                note_used(d, blocks[i]);
+                continue;
+            }
+            if (!coiommu_pinset_try_enter(&d->pins, blocks[i], NULL, NULL)) {
                 continue;
             }
             gone += unpin_try(d, blocks[i]);
@@ -97,6 +111,9 @@ static bool pin_attempt(Device *d, uint64_t block)
     bool pinned = coiommu_pinset_enter(&d->pins, block);
 
     g_assert_cmpint(d->mapped[block], ==, pinned);
+    if (pinned) {
+        note_used(d, block);
+    }
     if (!pinned && coiommu_pinset_reserve(&d->pins, block, BLOCK_BYTES)) {
         d->mapped[block] = 1;
         coiommu_pinset_commit(&d->pins, block);
@@ -159,6 +176,43 @@ static void *unpin_thread(void *opaque)
             g_assert_cmpint(d->state, ==, before);
             coiommu_gate_leave(&d->gate);
         }
+    }
+    return NULL;
+}
+
+static void pin_guess(Device *d, uint64_t block)
+{
+    if (!coiommu_pinset_try_add(&d->pins, block)) {
+        return;
+    }
+    g_assert_cmpint(d->mapped[block], ==, 0);
+    if (coiommu_pinset_reserve_guess(&d->pins, block, BLOCK_BYTES,
+                                     COIOMMU_GUESS_AHEAD,
+                                     AHEAD_BLOCKS * BLOCK_BYTES)) {
+        d->mapped[block] = 1;
+        coiommu_pinset_commit(&d->pins, block);
+        count(&d->pins_done);
+        count(&d->ahead);
+        coiommu_dtt_publish(d->leaf, block * BLOCK_UNITS, BLOCK_UNITS);
+    }
+    coiommu_pinset_leave(&d->pins, block);
+}
+
+static void *ahead_thread(void *opaque)
+{
+    Device *d = opaque;
+    unsigned i;
+
+    for (i = 0; !stopping(d); i++) {
+        if (coiommu_gate_enter(&d->gate)) {
+            int before = d->state;
+
+            pin_guess(d, i * 5 % BLOCKS);
+            g_assert_cmpint(d->state, ==, before);
+            coiommu_gate_leave(&d->gate);
+        }
+        g_assert_cmpuint(coiommu_pinset_totals(&d->pins).ahead, <=,
+                         AHEAD_BLOCKS * BLOCK_BYTES);
     }
     return NULL;
 }
@@ -237,7 +291,7 @@ static void *guest_thread(void *opaque)
 static void test_threads(void)
 {
     g_autofree Device *d = g_new0(Device, 1);
-    pthread_t guests[GUESTS], unpinner, control;
+    pthread_t guests[GUESTS], unpinner, ahead, control;
     Guest state[GUESTS];
     CoiommuPinTotals totals;
     unsigned i;
@@ -251,6 +305,7 @@ static void test_threads(void)
         pthread_create(&guests[i], NULL, guest_thread, &state[i]);
     }
     pthread_create(&unpinner, NULL, unpin_thread, d);
+    pthread_create(&ahead, NULL, ahead_thread, d);
     pthread_create(&control, NULL, control_thread, d);
     g_usleep(SECONDS * G_USEC_PER_SEC);
     __atomic_store_n(&d->stop, true, __ATOMIC_RELAXED);
@@ -258,17 +313,23 @@ static void test_threads(void)
         pthread_join(guests[i], NULL);
     }
     pthread_join(unpinner, NULL);
+    pthread_join(ahead, NULL);
     pthread_join(control, NULL);
 
     g_test_message("%u pins, %u unpins, %u races, %u refused, %u closes, "
-                   "%u requests with the big lock", d->pins_done,
-                   d->unpins_done, d->races, d->refused, d->closes, d->locked);
+                   "%u requests with the big lock; %u ahead, %u used, "
+                   "%u unused", d->pins_done, d->unpins_done, d->races,
+                   d->refused, d->closes, d->locked, d->ahead, d->used,
+                   d->unused);
     totals = coiommu_pinset_totals(&d->pins);
     g_assert_cmpuint(d->pins_done - d->unpins_done, ==, totals.pinned);
     g_assert_cmpuint(totals.pinned, ==, coiommu_pinset_end(&d->pins));
     g_assert_cmpuint(totals.charged, ==, totals.pinned * BLOCK_BYTES);
     g_assert_cmpuint(totals.peak, <=, QUOTA_BLOCKS * BLOCK_BYTES);
+    g_assert_cmpuint(d->ahead - d->used - d->unused, ==, totals.guesses);
+    g_assert_cmpuint(totals.ahead, ==, totals.guesses * BLOCK_BYTES);
     g_assert_cmpuint(d->unpins_done, >, 0);
+    g_assert_cmpuint(d->ahead, >, 0);
     g_assert_cmpuint(d->closes, >, 0);
     for (i = 0; i < BLOCKS * BLOCK_UNITS; i++) {
         bool pinned = coiommu_pinset_has(&d->pins, i / BLOCK_UNITS);
