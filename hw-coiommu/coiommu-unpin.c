@@ -143,12 +143,13 @@ static bool block_let_go(CoiommuState *s, uint64_t block, Candidate *c)
         return false;
     }
     gone = coiommu_unpin_try(s, block);
-    coiommu_pinset_leave(&s->pins, block);
     if (!gone) {
         stat64_add(&s->stats.unpin_races, 1);
     } else if (!c->guess) {
+        /* Before anyone can pin it again. */
         coiommu_ahead_unpinned(s, block, c->pass);
     }
+    coiommu_pinset_leave(&s->pins, block);
     return gone;
 }
 

@@ -54,10 +54,10 @@ class Machine:
             "-chardev", f"socket,id=qmp,path={self.path('qmp')}",
             "-mon", "chardev=qmp,mode=control",
             "-trace", "coiommu_*", "-D", self.path("trace"), *extra]
-        # A test that doesn't ask for unpinning must not meet it, nor one that
-        # watches it what goes on in the host.
+        # A test that doesn't ask for unpinning must not meet it, nor pins that
+        # it didn't ask for, nor what goes on in the host.
         command += ["-device", "coiommu,id=iommu,addr=4,unpin-policy=off,"
-                    f"pressure=off{coiommu}"]
+                    f"pressure=off,ahead=0,escape-threshold=0{coiommu}"]
         for device in (devices or vfio_user_row)(self):
             command += ["-device", device]
         print(" ".join(command), file=log, flush=True)
