@@ -11,6 +11,7 @@
 #   rig    making images for the nested machines, and driving them
 #   tests  what the tests want on top
 #   fuzz   clang's fuzzer, for the pure logic
+#   bench  load generators, and gnuplot for the pictures
 declare -A PACKAGES=(
     [qemu]="build-essential pkg-config ninja-build python3-venv git patch
         xz-utils perl libglib2.0-dev zlib1g-dev libpixman-1-dev libslirp-dev
@@ -21,10 +22,11 @@ declare -A PACKAGES=(
     [tests]="python3 git perl sparse shellcheck pkg-config libglib2.0-dev
         ninja-build meson spin"
     [fuzz]="build-essential pkg-config libglib2.0-dev clang libclang-rt-14-dev"
+    [bench]="fio sockperf gnuplot-nox"
 )
 
 # need_packages GROUP...: make sure that the packages of the groups (qemu,
-# guest, rig, tests, fuzz) are installed.  Says what it installs; without root's
+# guest, rig, tests, fuzz, bench) are installed.  Says what it installs; without root's
 # rights it says what to install and ends the script.
 need_packages() {
     local group list missing
