@@ -17,6 +17,7 @@
  * status is in its page when the doorbell write returns.
  */
 #include "qemu/osdep.h"
+#include "hw/boards.h"
 #include "coiommu.h"
 #include "core/request-decode.h"
 #include "trace.h"
@@ -430,13 +431,14 @@ static const CoiommuRegister *register_find(hwaddr addr, unsigned size)
 /* What can always be pinned is limited by containers, and by the quota. */
 static uint64_t max_mapping(CoiommuState *s)
 {
-    uint64_t budget = coiommu_vfio_budget(s);
+    uint64_t ram = current_machine->maxram_size;
     uint64_t quota = coiommu_pinset_totals(&s->pins).quota;
+    uint64_t budget = coiommu_vfio_budget(s);
 
     if (quota) {
         budget = MIN(budget, quota >> s->block_shift);
     }
-    return coiommu_max_mapping(budget);
+    return coiommu_max_mapping(budget, ram, s->block_shift);
 }
 
 static uint64_t register_value(CoiommuState *s, const CoiommuRegister *reg)

@@ -21,11 +21,13 @@ unsigned coiommu_auto_block_shift(uint64_t ram_bytes, uint64_t page_bytes,
     return shift;
 }
 
-uint64_t coiommu_max_mapping(uint64_t mappings)
+uint64_t coiommu_max_mapping(uint64_t mappings, uint64_t ram_bytes,
+                             unsigned block_shift)
 {
     uint64_t pages = MAX(mappings / 2, 2) - 1;
 
-    if (pages > UINT64_MAX >> GFN_SHIFT) {
+    if (((ram_bytes - 1) >> block_shift) + 1 <= mappings / 2 ||
+        pages > UINT64_MAX >> GFN_SHIFT) {
         return UINT64_MAX;
     }
     return pages << GFN_SHIFT;

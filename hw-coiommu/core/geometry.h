@@ -28,9 +28,10 @@ unsigned coiommu_auto_block_shift(uint64_t ram_bytes, uint64_t page_bytes,
  * The largest DMA mapping, in bytes, that fits half of a budget of @mappings
  * blocks, wherever its pages are: each page of a scatterlist may lie in a block
  * of its own, and bytes that do not start with a page touch one page more.
- * Never less than one page.  UINT64_MAX, as a budget or as the result, is "no
- * limit".
+ * Never less than one page; no limit where all of @ram_bytes (at least 1) fits.
+ * UINT64_MAX, as a budget or as the result, is "no limit".
  */
-uint64_t coiommu_max_mapping(uint64_t mappings);
+uint64_t coiommu_max_mapping(uint64_t mappings, uint64_t ram_bytes,
+                             unsigned block_shift);
 
 #endif /* COIOMMU_GEOMETRY_H */

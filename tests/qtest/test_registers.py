@@ -13,7 +13,7 @@ REGISTERS = {
     "BLOCK_SHIFT": (4, 21, False),
     "MAX_SLOTS": (4, ABI.SLOTS_MAX, False),
     "STATUS": (4, 0, False),
-    "MAX_MAPPING": (8, 32766 << 12, False),
+    "MAX_MAPPING": (8, (1 << 64) - 1, False),
     "DTT_ROOT": (8, 0, True),
     "DTT_SIZE": (8, 0, True),
     "REQ_ROOT": (8, 0, True),

@@ -85,20 +85,28 @@ static void test_max_mapping_fits(void)
     unsigned budget;
 
     for (budget = 0; budget < 300; budget++) {
-        uint64_t size = coiommu_max_mapping(budget);
+        uint64_t size = coiommu_max_mapping(budget, 1ull << 40, 21);
         uint64_t start = 4095;
         uint64_t pages = ((start + size - 1) >> 12) + 1;
 
         g_assert_cmpuint(size, >=, 4096);
         g_assert_cmpuint(pages, ==, MAX(budget / 2, 2));
     }
-    g_assert_cmpuint(coiommu_max_mapping(65535), ==, 32766ull << 12);
+    g_assert_cmpuint(coiommu_max_mapping(65535, 1ull << 40, 21), ==,
+                     32766ull << 12);
 }
 
 static void test_max_mapping_unlimited(void)
 {
-    g_assert_cmpuint(coiommu_max_mapping(UINT64_MAX), ==, UINT64_MAX);
-    g_assert_cmpuint(coiommu_max_mapping(UINT64_MAX - 1), ==, UINT64_MAX);
+    g_assert_cmpuint(coiommu_max_mapping(UINT64_MAX, UINT64_MAX, 12), ==,
+                     UINT64_MAX);
+    g_assert_cmpuint(coiommu_max_mapping(UINT64_MAX - 1, UINT64_MAX, 12), ==,
+                     UINT64_MAX);
+    /* All of RAM is 16 blocks, which are half of 32 but not of 31. */
+    g_assert_cmpuint(coiommu_max_mapping(32, 32ull << 20, 21), ==, UINT64_MAX);
+    g_assert_cmpuint(coiommu_max_mapping(31, 32ull << 20, 21), ==, 14 << 12);
+    g_assert_cmpuint(coiommu_max_mapping(32, (32ull << 20) + 1, 21), ==,
+                     15 << 12);
 }
 
 int main(int argc, char **argv)
