@@ -60,22 +60,28 @@ vm_sample() {
 # _vm_line FD BUFFER TIMEOUT_US: wait for one line, which goes into VM_LINE.
 # BUFFER names a variable that keeps the piece of a line read so far.  Returns
 # 1 when the time is up, 2 when QEMU has gone and no line is left.
+#
+# The wait is for one character, whatever it is.  When the time of `read -t` runs
+# out just as a character arrives, bash fails but leaves it in the variable; a
+# delimiter, which is not put there, would be lost.
 _vm_line() {
-    local fd=$1 end now piece
+    local fd=$1 end now first piece
     local -n partial=$2
     vm_now now
     end=$((now + $3))
     while :; do
-        piece=''
-        if IFS= read -r -t 0.05 -u "$fd" piece; then
-            VM_LINE=$partial$piece
+        first='' piece=''
+        IFS= read -r -N 1 -t 0.05 -u "$fd" first || true
+        if [ "$first" = $'\n' ] || { [ -n "$first" ] &&
+            IFS= read -r -t 10 -u "$fd" piece; }; then
+            VM_LINE=$partial${first%$'\n'}$piece
             VM_LINE=${VM_LINE%$'\r'}
             partial=''
             return 0
         fi
-        partial+=$piece
+        partial+=$first$piece
         vm_sample
-        [ -n "$piece" ] || kill -0 "$VM_PID" 2>/dev/null || return 2
+        [ -n "$first" ] || kill -0 "$VM_PID" 2>/dev/null || return 2
         vm_now now
         [ "$now" -lt "$end" ] || return 1
     done
