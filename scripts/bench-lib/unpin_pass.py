@@ -19,6 +19,7 @@ one with looks.
 import ctypes
 import json
 import os
+import statistics
 import struct
 import subprocess
 import tempfile
@@ -151,8 +152,7 @@ def measure(bench, gib, count, placement, samples):
                       pinned_mib=count * BLOCK // MIB, passes=samples,
                       **spread("pass_us", durations),
                       ns_per_block=round(
-                          max(durations) * 1000 / count if policy == "lazy"
-                          else sorted(durations)[samples // 2] * 1000 / count))
+                          1000 * statistics.median(durations) / count))
 
 
 # ---- memory ----
