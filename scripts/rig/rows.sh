@@ -15,8 +15,8 @@
 #   coiommu  vfio-pci with the coIOMMU device
 #
 # Starts for the ready times are taken in turns, so that a noisy minute doesn't
-# meet one mode alone.  For its I/O a guest boots once.  With --modes LIST only rows of
-# these modes do I/O: the rig shares them out between two hosts.
+# meet one mode alone.  For its I/O a guest boots once.  With --rows LIST only these
+# rows do I/O, a list of MODE and MODE:SIZE: the rig shares them out between two hosts.
 #
 # Environment: VM_QEMU_CMD (words), VM_KERNEL, VM_INITRD as vm.sh wants them.
 set -euo pipefail
@@ -33,7 +33,7 @@ peer=''
 keep=''
 trials=3
 parts='ready io'
-modes='none static coiommu'
+wanted='none static coiommu'
 destroy=no
 repeat=no
 while [ $# -gt 0 ]; do
@@ -45,7 +45,7 @@ while [ $# -gt 0 ]; do
     --keep) keep=$2; shift ;;
     --trials) trials=$2; shift ;;
     --part) parts=$2; shift ;;
-    --modes) modes=${2//,/ }; shift ;;
+    --rows) wanted=${2//,/ }; shift ;;
     --destroy-data) destroy=yes ;;
     --repeat) repeat=yes ;;
     *) echo "rows.sh: unknown option $1" >&2; exit 2 ;;
@@ -311,7 +311,8 @@ if [[ " $parts " == *" io "* ]]; then
     slot=0
     for r in "${rows[@]}"; do
         # shellcheck disable=SC2086
-        [[ " $modes " != *" ${r% *} "* ]] || row $r $slot
+        [[ " $wanted " != *" ${r% *} "* && " $wanted " != *" ${r/ /:} "* ]] ||
+            row $r $slot
         slot=$((slot + 1))
     done
 fi
