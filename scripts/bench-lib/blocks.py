@@ -33,12 +33,10 @@ def huge_mib(pid):
                    if line.startswith("AnonHugePages:")) // 1024
 
 
-def measure(bench, sockperf, config, plan):
-    unit, block, pages = config
+def measure(bench, sockperf, coiommu, plan):
+    """All loads at once on a device with these properties: what came of it."""
     warm, seconds = plan
-    huge_pages(pages == "huge")
-    with LoadVm(bench, sockperf,
-                coiommu=f"unit={unit},block={block}") as vm:
+    with LoadVm(bench, sockperf, coiommu=coiommu) as vm:
         for name in LOADS:
             vm.start_load(name, warm + seconds + 10)
         time.sleep(warm)
@@ -56,7 +54,6 @@ def measure(bench, sockperf, config, plan):
         calls = sum(after[name] - before[name] for name in
                     ("demand_pin_blocks", "unpinned_blocks"))
         return {
-            "unit": unit, "block": block, "pages": pages,
             "huge_mib": huge_mib(vm.process.pid),
             "pinned_peak_mib": round(
                 vm.counter("pinned-bytes-peak") / MIB, 1),
@@ -64,6 +61,10 @@ def measure(bench, sockperf, config, plan):
             "mapped_blocks_mib": round(
                 vm.busy_blocks() * vm.block_bytes / MIB, 1),
             "maps": maps, "exits": exits, "calls": calls,
+            "ahead_pins": vm.counter("ahead-pins"),
+            "ahead_used": vm.counter("ahead-used"),
+            "ahead_unused": vm.counter("ahead-unused"),
+            "escape_blocks": vm.counter("escape-blocks"),
             "exits_per_1000": per_1000(exits, maps),
             "calls_per_1000": per_1000(calls, maps),
             "maps_per_s": round(maps / (after["at"] - before["at"])),
@@ -84,11 +85,21 @@ def run(bench):
     rows = []
     with Sockperf(bench.log) as sockperf:
         for number, config in enumerate(configs, 1):
-            bench.step(f"{number} of {len(configs)}: unit {config[0]}, "
-                       f"block {config[1]}, {config[2]} pages")
-            rows.append(measure(bench, sockperf, config, plan))
+            unit, block, pages = config
+            bench.step(f"{number} of {len(configs)}: unit {unit}, "
+                       f"block {block}, {pages} pages")
+            huge_pages(pages == "huge")
+            rows.append({
+                "unit": unit, "block": block, "pages": pages,
+                **measure(bench, sockperf, f"unit={unit},block={block}",
+                          plan)})
+    write(bench, "blocks", rows)
+
+
+def write(bench, table, rows):
+    """The rows, with rates relative to the first and the last row's mean."""
     for cells in rows:
         for name in ("maps_per_s", "direct_iops", "tcp_rr"):
             base = (rows[0][name] + rows[-1][name]) / 2
             cells[f"{name}_ratio"] = round(cells[name] / base, 2)
-        bench.row("blocks", **cells)
+        bench.row(table, **cells)
