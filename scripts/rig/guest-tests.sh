@@ -11,6 +11,9 @@
 FS_MIB=64
 RAW_MIB=8
 
+# How much of the disk is read to use memory all over the place.
+WIDE_MIB=256
+
 # Of a bulk transfer, in MiB; net-peer.sh has the same figures.
 SEND_MIB=8
 RECEIVE_MIB=16
@@ -142,13 +145,19 @@ guest_nvme() {
     guest_nvme_up && nvme_time write && nvme_raw_check "$1" && nvme_fs_check
 }
 
+# The checksum of what dd reads with these options.  When reading fails it is one
+# that no other options have.
+disk_sum() {
+    { dd if=/dev/nvme0n1 "$@" || echo "failed: $*"; } | sha256sum
+}
+
 # guest_nvme_readonly: for a disk whose content matters.  What is read must be
 # the same whether it comes in small or in large pieces.
 guest_nvme_readonly() {
     local small large
     guest_nvme_up && nvme_time read || return
-    small=$(dd if=/dev/nvme0n1 bs=4k count=4096 iflag=direct | sha256sum) || return
-    large=$(dd if=/dev/nvme0n1 bs=1M count=16 iflag=direct | sha256sum) || return
+    small=$(disk_sum bs=4k count=4096 iflag=direct)
+    large=$(disk_sum bs=1M count=16 iflag=direct)
     [ "$small" = "$large" ]
 }
 
@@ -209,15 +218,101 @@ net_receive() {
     [ "$size" -gt $((RECEIVE_MIB << 20)) ] && [ "${mine%% *}" = "$theirs" ]
 }
 
-# guest_net [PEER]: address by DHCP, ping of the gateway, and, if there is a
-# peer for it, bulk transfers with checksums, one each way.
-guest_net() {
+# Bulk transfers with checksums, one each way.
+net_bulk_check() {
     local rc=0
-    guest_nic_up && ping -c 5 -i 0.2 -s 1400 "$(gateway)" || return
-    [ -n "$1" ] || return 0
     dd if=/dev/urandom of=/tmp/bulk bs=1M count=$SEND_MIB 2>/dev/null
     net_send "$1" && net_receive "$1" || rc=1
     rm -f /tmp/bulk
+    return $rc
+}
+
+# guest_net [PEER]: address by DHCP, ping of the gateway, and, if there is a
+# peer for it, bulk transfers.
+guest_net() {
+    guest_nic_up && ping -c 5 -i 0.2 -s 1400 "$(gateway)" || return
+    [ -z "$1" ] || net_bulk_check "$1"
+}
+
+# ---- load -------------------------------------------------------------------
+
+# Fresh files through the page cache, in pages from all over memory: written,
+# dropped from the cache, read back.
+nvme_cached_check() {
+    local n
+    for n in 4 64 512; do
+        dd if=/dev/urandom of=/mnt/load.$n bs=${n}k count=$((4096 / n)) 2>/dev/null || return
+    done
+    (cd /mnt && sha256sum load.* >/tmp/load.sums) && sync &&
+        echo 3 >/proc/sys/vm/drop_caches &&
+        (cd /mnt && sha256sum -cs /tmp/load.sums)
+}
+
+# Until the clock shows $1: direct and cached I/O in turns, at changing places.
+disk_load() {
+    local n=0
+    modprobe ext4 && mkfs.ext4 -q -F /dev/nvme0n1 ${FS_MIB}M &&
+        mount -t ext4 /dev/nvme0n1 /mnt || return
+    while [ "$(now_cs)" -lt "$1" ]; do
+        nvme_raw_check $((n % 8)) && nvme_cached_check || return
+        n=$((n + 1))
+    done
+    umount /mnt && e2fsck -fn /dev/nvme0n1 || return
+    echo "@rig disk_rounds $n"
+}
+
+# Until the clock shows $1: bulk transfers with the peer $2.
+net_load() {
+    local n=0
+    while [ "$(now_cs)" -lt "$1" ]; do
+        net_bulk_check "$2" || return
+        n=$((n + 1))
+    done
+    echo "@rig net_rounds $n"
+}
+
+# guest_checked_load SECONDS PEER: disk and NIC together, each byte compared.
+guest_checked_load() {
+    local end rc=0 disk net
+    end=$(($(now_cs) + $1 * 100))
+    (disk_load "$end") &
+    disk=$!
+    (net_load "$end" "$2") &
+    net=$!
+    wait $disk || { echo "the disk's data is wrong"; rc=1; }
+    wait $net || { echo "the NIC's data is wrong"; rc=1; }
+    return $rc
+}
+
+# Read the disk without end, whatever comes of it, in the background.
+disk_hammer() {
+    (while :; do
+        dd if=/dev/nvme0n1 of=/dev/null bs=128k count=50 iflag=direct || sleep 0.1
+    done) >/dev/null 2>&1 &
+}
+
+# Few requests to the disk at once, and small ones: 64 pages in all.
+nvme_shallow() {
+    echo 4 >/sys/block/nvme0n1/queue/nr_requests &&
+        echo 64 >/sys/block/nvme0n1/queue/max_sectors_kb
+}
+
+# The disk's first part, through the page cache and past it: the same?
+nvme_wide_check() {
+    local cached direct
+    cached=$(disk_sum bs=1M count=$WIDE_MIB)
+    direct=$(disk_sum bs=1M count=$WIDE_MIB iflag=direct)
+    [ "$cached" = "$direct" ]
+}
+
+# guest_fixed_load SLOT [PEER]: the same I/O each time, with a PEER on the NIC too, and
+# how long it takes, in hundredths of a second.
+guest_fixed_load() {
+    local begin rc=0
+    begin=$(now_cs)
+    nvme_raw_check "$1" && nvme_fs_check && nvme_wide_check || rc=1
+    [ -z "$2" ] || net_bulk_check "$2" || rc=1
+    echo "@rig load_cs $(($(now_cs) - begin))"
     return $rc
 }
 
@@ -237,6 +332,13 @@ guest_load() {
     (while dd if=/dev/nvme0n1 of=/dev/null bs=128k count=200 iflag=direct; do :; done) \
         >/dev/null 2>&1 &
     ping -i 0.01 -s 1400 "$(gateway)" >/dev/null 2>&1 &
+}
+
+# The driver's table and requests have seen nothing but what is right.
+guest_counters_ok() {
+    cat /sys/kernel/debug/coiommu/dtt /sys/kernel/debug/coiommu/requests >/tmp/counters
+    cat /tmp/counters
+    [ "$(grep -cxE '(underflows|refused-maps|failures) 0' /tmp/counters)" -eq 3 ]
 }
 
 # Nothing bad in the kernel's log.  The messages themselves go to the log.

@@ -5,8 +5,13 @@
 # after the other, each with a VM of its own.  For each, /job/results/NAME gets
 # its status and NAME.log what it said; tests/system/run turns them into TAP.
 #
-# A scenario is a function named after it.  It runs under `set -e` in a
-# subshell and fails by any failing command.
+# A scenario is a function named after it, here or in a file lab-*.sh beside it.  It
+# runs under `set -e` in a subshell and fails by any failing command.
+#
+# Environment, besides what vm.sh wants:
+#   LAB_PEER      address of the other end of bulk transfers
+#   LAB_SECONDS   how long the scenario "load" loads
+#   LAB_SEED      of the scenario "hostile": of its random numbers
 set -u
 # shellcheck source=scripts/rig/vm.sh
 . /job/vm.sh
@@ -15,6 +20,7 @@ set -u
 read -ra VM_QEMU <<<"$VM_QEMU_CMD"
 VM_LOGS=/job/vm
 MEM=512M
+PEER=$LAB_PEER
 
 disk=$(host_find 1b36:0010)
 nic=$(host_find 8086:10c9)
@@ -32,10 +38,15 @@ fail() {
     exit 1
 }
 
-# A guest with both devices up and running.
-busy_guest() {
+# tracked_guest NAME ARGUMENTS...: a guest in which the driver is at work.
+tracked_guest() {
     vm_up "$1" "$MEM" "${@:2}" || fail "$VM_ERROR $(cat "$VM_LOGS/$1.qemu")"
     [ "${VM_SAID[coiommu]}" = bound ] || fail "the driver isn't bound"
+}
+
+# The same with both devices up and running.
+busy_guest() {
+    tracked_guest "$@"
     vm_run 60 guest_nvme_up
     vm_run 60 guest_nic_up
 }
@@ -191,6 +202,14 @@ host_checks() {
 
 # ---- all of them ------------------------------------------------------------
 
+for file in /job/lab-*.sh; do
+    # shellcheck source=tests/system/lab-stress.sh
+    . "$file"
+done
+
+# Scenarios that cause faults on purpose, and look at them themselves.
+FAULTY=" wrong_dma hostile "
+
 host_bind "$disk"
 host_bind "$nic"
 host_bind "$edu"
@@ -202,7 +221,7 @@ for scenario in "$@"; do
         set -e
         trap vm_kill EXIT
         "$scenario"
-        [ "$scenario" = wrong_dma ] || expect_quiet_host "$scenario"
+        [[ $FAULTY == *" $scenario "* ]] || expect_quiet_host "$scenario"
     ) >"/job/results/$scenario.log" 2>&1
     echo $? >"/job/results/$scenario"
     host_log "$scenario" >>"/job/results/$scenario.log"
