@@ -21,14 +21,11 @@
 #include "qemu/osdep.h"
 #include "qemu/lockable.h"
 #include "qemu/rcu.h"
-#include "qemu/units.h"
 #include "coiommu.h"
 #include "trace.h"
 
 /* For how long there are no guesses after a lack of room. */
 #define HOLD_MS                     1000
-
-#define MAX_BYTES_DEFAULT           (32 * MiB)
 
 /*
  * An estimate: a miss takes some 60 us, of which most is pinning 2 MiB of 4 KiB
@@ -272,7 +269,8 @@ void coiommu_ahead_init(CoiommuState *s)
 {
     qemu_mutex_init(&s->ahead.lock);
     qemu_cond_init(&s->ahead.kick);
-    s->ahead.max_bytes = MAX_BYTES_DEFAULT;
+    /* No load has been found that it saves exits for: docs/benchmarks. */
+    s->ahead.max_bytes = 0;
     coiommu_escape_reset(&s->ahead.escape, ESCAPE_THRESHOLD_DEFAULT);
 }
 
