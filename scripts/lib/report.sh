@@ -48,8 +48,9 @@ report_join() {
     local ready=$1 start row
     shift
     while IFS= read -r start; do
-        row=$(cat "$@" | grep -m1 "^${start% starts=*} ") || continue
-        echo "$row ready_us=$(_report_median "$(row_get "$start" starts)")" \
+        # No pipe into a grep that stops early: what feeds it would die of SIGPIPE.
+        row=$(grep -h -m1 "^${start% starts=*} " "$@") || continue
+        echo "${row%%$'\n'*} ready_us=$(_report_median "$(row_get "$start" starts)")" \
             "starts=$(row_get "$start" starts)"
     done <"$ready"
 }
