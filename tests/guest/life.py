@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Devices and memory that come and go, and drivers that are left alone."""
+
+from checks import EDU, EDU_ID, check_attached, edu_run, finish
+from guest import check
+
+
+def memory(scenario):
+    """Memory that is added while the driver runs can be used for DMA."""
+    with scenario.boot("edu,dma_mask=0xffffffffffffffff",
+                       memory="512M,slots=1,maxmem=4G") as vm:
+        vm.load()
+        vm.run("modprobe edu_test bits=64")
+        edu, = vm.address(EDU_ID)
+        before = vm.table()
+        vm.run("echo online_kernel > "
+               "/sys/devices/system/memory/auto_online_blocks")
+        vm.monitor("object-add", **{"qom-type": "memory-backend-ram",
+                                    "id": "dimm", "size": 128 << 20})
+        vm.monitor("device_add", driver="pc-dimm", id="dimm0", memdev="dimm")
+        vm.wait("grep -q online /sys/devices/system/memory/memory32/state")
+        after = vm.table()
+        check(after["leaves"] - before["leaves"] == 2,
+              "the table has two more leaves")
+        edu_run(vm, edu, "stream")
+        check(vm.output("dmesg").count(
+            "stream: bounced no, highest page 0x000000010") == 1,
+            "the added memory was used")
+        finish(vm, edu)
+
+
+def late(scenario):
+    """A device that is bound before the module is loaded is not adopted."""
+    with scenario.boot(EDU) as vm:
+        vm.run("modprobe edu_test")
+        edu, = vm.address(EDU_ID)
+        vm.load()
+        log = vm.output("dmesg | grep coiommu:")
+        line = f"{edu}: coiommu: not tracked: bound to edu_test before"
+        check(log.count(line) == 1, "one line names the device")
+        check(vm.counter("attached-endpoints") == 0, "nothing is attached")
+        vm.unbind(edu)
+        vm.run(f"echo {edu} > /sys/bus/pci/drivers/edu_test/bind")
+        check_attached(vm, edu)
+        edu_run(vm, edu, "walk")
+        finish(vm, edu)
+
+
+def managed(scenario):
+    """Devices whose drivers bypass the DMA API are not attached."""
+    with scenario.boot(EDU) as vm:
+        vm.load()
+        edu, = vm.address(EDU_ID)
+        vm.run("modprobe pci-stub; modprobe pci_stub", ok=None)
+        vm.run("echo 1234 11e8 > /sys/bus/pci/drivers/pci-stub/new_id")
+        vm.run(f"test -e /sys/bus/pci/drivers/pci-stub/{edu}")
+        check("not tracked: its driver does DMA past the DMA API" in
+              vm.output("dmesg | tail -n 5"), "one line says so")
+        check(vm.counter("attached-endpoints") == 0, "nothing is attached")
+        vm.unbind(edu)
+        vm.run("rmmod coiommu")
+        vm.run("modprobe coiommu skip=a,edu_test,b")
+        vm.run("modprobe edu_test")
+        check("not tracked: its driver is in the module's skip list" in
+              vm.output("dmesg | tail -n 5"), "one line says so")
+        check(vm.counter("attached-endpoints") == 0, "nothing is attached")
+        vm.unbind(edu)
+        vm.run("rmmod coiommu")
+        vm.check_clean()
+
+
+def life(scenario):
+    """Rebind, a driver that fails, the function's removal, shutdown."""
+    with scenario.boot(EDU) as vm:
+        vm.load()
+        coi, = vm.address("1af4:10f0")
+        edu, = vm.address(EDU_ID)
+        vm.run("modprobe edu_test bits=0", ok=None)
+        vm.check_idle()
+        vm.run("rmmod edu_test && modprobe edu_test")
+        for _ in range(3):
+            check_attached(vm, edu)
+            edu_run(vm, edu, "walk")
+            vm.unbind(edu)
+            vm.check_idle()
+            vm.run(f"echo {edu} > /sys/bus/pci/drivers/edu_test/bind")
+        # Taking the function away unbinds what depends on it first.
+        edu_run(vm, edu, "hold")
+        vm.run(f"echo {coi} > /sys/bus/pci/drivers/coiommu/unbind")
+        vm.run(f"test -e /sys/bus/pci/devices/{edu}/driver", ok=False)
+        check(vm.counter("pinned-bytes") == 0, "nothing is pinned")
+        vm.run(f"echo {coi} > /sys/bus/pci/drivers/coiommu/bind")
+        vm.run(f"echo {edu} > /sys/bus/pci/drivers/edu_test/bind")
+        check_attached(vm, edu)
+        edu_run(vm, edu, "hold")
+        check(vm.counter("pinned-bytes") > 0, "memory is pinned")
+        vm.check_clean()
+        # A clean shutdown tells the host to forget the table.
+        vm.monitor("set-action", shutdown="pause")
+        vm.serial.sendall(b"poweroff -f\n")
+        vm.wait_event("SHUTDOWN")
+        check(vm.counter("attached-endpoints") == 0, "nothing is attached")
+        check(vm.counter("pinned-bytes") == 0, "nothing is pinned")
+
+
+SCENARIOS = [memory, late, managed, life]
