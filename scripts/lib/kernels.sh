@@ -11,6 +11,9 @@
 # that release, build/chroot/trixie, in a mount namespace of its own, so that
 # nothing stays mounted.
 #
+# A release that ends in -coiommu-NAME is a kernel of our own, which
+# kernel-source.sh has put there complete.
+#
 # Functions check each command by themselves: they are called in conditions and
 # in command substitutions, where `set -e` does not reach.
 
@@ -77,6 +80,10 @@ kernel_dir() {
     printf '%s\n' "$COIOMMU_BUILD/kernels/$1"
 }
 
+_kernel_own() {
+    [[ $1 == *-coiommu-* ]] && [ -d "$(kernel_dir "$1")" ]
+}
+
 _kernel_suite() {
     local series
 
@@ -92,7 +99,7 @@ _kernel_suite() {
 
 # kernel_check KVER: end the script with a sentence if KVER is none of ours.
 kernel_check() {
-    _kernel_suite "$1" >/dev/null
+    _kernel_own "$1" || _kernel_suite "$1" >/dev/null
 }
 
 # Debian 13 has /lib as a link: packages unpack below usr/lib.
@@ -108,6 +115,10 @@ kernel_headers() {
     local kver=$1 dir suite base kbuild makefile
 
     dir=$(kernel_dir "$kver")
+    if _kernel_own "$kver"; then
+        printf '%s\n' "$dir/usr/src/linux-headers-$kver"
+        return
+    fi
     suite=$(_kernel_suite "$kver") || return 1
     base=${kver%-amd64}
     base=${base%-cloud}
@@ -135,6 +146,7 @@ kernel_headers() {
 kernel_fetch() {
     local kver=$1 dir suite image packages=()
 
+    ! _kernel_own "$kver" || return 0
     dir=$(kernel_dir "$kver")
     suite=$(_kernel_suite "$kver") || return 1
     case $kver in

@@ -9,6 +9,7 @@
 #   qemu   compilers and libraries for QEMU, and the firmware it loads
 #   guest  building the guest's module against any Debian kernel's headers
 #   rig    making images for the nested machines, and driving them
+#   kernel building a kernel from source
 #   tests  what the tests want on top
 #   fuzz   clang's fuzzer, for the pure logic
 #   bench  load generators, and gnuplot for the pictures
@@ -19,6 +20,7 @@ declare -A PACKAGES=(
         ipxe-qemu"
     [guest]="build-essential git perl xz-utils zstd kmod bc libelf1 libssl3"
     [rig]="build-essential cpio xz-utils zstd kmod e2fsprogs python3"
+    [kernel]="build-essential bc bison flex libelf-dev kmod xz-utils"
     [tests]="python3 git perl sparse shellcheck pkg-config libglib2.0-dev
         ninja-build meson spin"
     [fuzz]="build-essential pkg-config libglib2.0-dev clang libclang-rt-14-dev"
@@ -26,8 +28,8 @@ declare -A PACKAGES=(
 )
 
 # need_packages GROUP...: make sure that the packages of the groups (qemu,
-# guest, rig, tests, fuzz, bench) are installed.  Says what it installs; without root's
-# rights it says what to install and ends the script.
+# guest, rig, kernel, tests, fuzz, bench) are installed.  Says what it installs;
+# without root's rights it says what to install and ends the script.
 need_packages() {
     local group list missing
     list=""
