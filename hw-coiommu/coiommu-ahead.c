@@ -88,14 +88,18 @@ void coiommu_ahead_used(CoiommuState *s, uint64_t block)
 void coiommu_ahead_settled(CoiommuState *s, uint64_t block)
 {
     QEMU_LOCK_GUARD(&s->ahead.lock);
-    coiommu_predict_settled(&s->ahead.predictor, block);
-    qemu_cond_signal(&s->ahead.kick);
+    if (s->ahead.max_bytes) {
+        coiommu_predict_settled(&s->ahead.predictor, block);
+        qemu_cond_signal(&s->ahead.kick);
+    }
 }
 
 void coiommu_ahead_unpinned(CoiommuState *s, uint64_t block, uint64_t pass)
 {
     QEMU_LOCK_GUARD(&s->ahead.lock);
-    coiommu_predict_unpinned(&s->ahead.predictor, block, pass, now_ms());
+    /* With no pass it is only known when the block returns, for the counter. */
+    coiommu_predict_unpinned(&s->ahead.predictor, block,
+                             s->ahead.max_bytes ? pass : 0, now_ms());
 }
 
 void coiommu_ahead_unused(CoiommuState *s, uint64_t block, CoiommuGuess guess)
