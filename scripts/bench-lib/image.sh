@@ -12,8 +12,6 @@
 . "$COIOMMU_TOP/scripts/lib/kernels.sh"
 # shellcheck source=scripts/lib/initramfs.sh
 . "$COIOMMU_TOP/scripts/lib/initramfs.sh"
-# shellcheck source=scripts/lib/rig.sh
-. "$COIOMMU_TOP/scripts/lib/rig.sh"
 
 # bench_image: make the guest's vmlinux and initrd; their folder in BENCH_IMAGE.
 bench_image() {
@@ -37,7 +35,7 @@ _bench_image() {
 
     busybox_tree "$tree"
     install -m 755 "$COIOMMU_TOP/tests/guest/init" "$tree/init"
-    _rig_programs "$tree" "$(command -v fio)" "$(command -v sockperf)"
+    programs_into "$tree" "$(command -v fio)" "$(command -v sockperf)"
     # Most of the size is libraries of I/O engines that aren't used here.
     strip --strip-unneeded "$tree"/lib/*.so* "$tree/bin/fio"
     kernel_modules_into "$tree" "$1" nvme e1000e igb "$2"

@@ -104,6 +104,20 @@ _lz4_path() {
     printf '%s\n' "$COIOMMU_BUILD/tools/lz4/usr/bin/lz4"
 }
 
+# programs_into TREE FILE...: copy programs into TREE/bin with the libraries
+# that they are linked to.
+programs_into() {
+    local tree=$1 file lib
+    shift
+    for file in "$@"; do
+        rm -f "$tree/bin/${file##*/}"
+        cp -L "$file" "$tree/bin/"
+        while read -r lib; do
+            [ -e "$tree/lib/${lib##*/}" ] || cp -L "$lib" "$tree/lib/"
+        done < <(ldd "$file" | grep -oE '/[^ ]+')
+    done
+}
+
 # vmlinux_extract BZIMAGE OUT: the ELF kernel inside a bzImage, which QEMU can
 # start through PVH without decompressing it in the guest.
 vmlinux_extract() {

@@ -35,20 +35,6 @@ RIG_PEER=10.0.2.100
 
 # ---- images -----------------------------------------------------------------
 
-# _rig_programs TREE FILE...: copy programs into TREE/bin with the libraries
-# that they are linked to.
-_rig_programs() {
-    local tree=$1 file lib
-    shift
-    for file in "$@"; do
-        rm -f "$tree/bin/${file##*/}"
-        cp -L "$file" "$tree/bin/"
-        while read -r lib; do
-            [ -e "$tree/lib/${lib##*/}" ] || cp -L "$lib" "$tree/lib/"
-        done < <(ldd "$file" | grep -oE '/[^ ]+')
-    done
-}
-
 # rig_guest_image KVER MODULE [EXTRA-MODULE...]: the guest's kernel and
 # initramfs, with MODULE (coiommu.ko), as $RIG/guest/{vmlinux,initrd}.
 rig_guest_image() {
@@ -66,7 +52,7 @@ _rig_guest_image() {
     shift
     vmlinux_extract "$(kernel_image "$kver")" "$RIG/guest/vmlinux"
     busybox_tree "$tree"
-    _rig_programs "$tree" "$(command -v mkfs.ext4)" "$(command -v e2fsck)"
+    programs_into "$tree" "$(command -v mkfs.ext4)" "$(command -v e2fsck)"
     # shellcheck disable=SC2086
     kernel_modules_into "$tree" "$kver" $RIG_GUEST_MODULES "$@"
     mkdir "$tree/rig"
@@ -93,7 +79,7 @@ _rig_l1_image() {
     vmlinux_extract "$(kernel_image "$kver")" "$RIG/l1/vmlinux"
     busybox_tree "$tree"
     mkdir -p "$tree"/{guest,usr/share/qemu}
-    _rig_programs "$tree" /bin/bash "$RIG_QEMU"
+    programs_into "$tree" /bin/bash "$RIG_QEMU"
     mv "$tree/bin/qemu-system-x86_64" "$tree/usr/bin/"
     strip --strip-debug "$tree/usr/bin/qemu-system-x86_64"
     for file in $RIG_FIRMWARE; do
