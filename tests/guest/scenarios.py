@@ -16,10 +16,11 @@ import tempfile
 import devices
 import dma_api
 import life
+import stress
 from checks import Scenario
 from guest import Failure
 
-MODULES = [devices, dma_api, life]
+MODULES = [devices, dma_api, life, stress]
 
 
 def main():
