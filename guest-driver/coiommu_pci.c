@@ -223,4 +223,4 @@ module_pci_driver(coiommu_driver);
 MODULE_DESCRIPTION("coIOMMU: cooperative DMA tracking for assigned devices");
 MODULE_AUTHOR("The coIOMMU project");
 MODULE_LICENSE("GPL");
-MODULE_VERSION("1.0");
+MODULE_VERSION(COIOMMU_MODULE_VERSION);

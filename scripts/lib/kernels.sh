@@ -278,7 +278,7 @@ guest_module() {
     local kver=$1 dir=$COIOMMU_BUILD/modules/$1 key
 
     key=$(cd "$COIOMMU_TOP" &&
-        checksum guest-driver/{Kbuild,*.c,*.h,compat/*.h} \
+        checksum guest-driver/{Kbuild,dkms.conf,*.c,*.h,compat/*.h} \
             hw-coiommu/include/coiommu_abi.h)
     if ! stamp_ok "$dir/built" "$key" || [ ! -f "$dir/coiommu.ko" ]; then
         module_sources "$dir/src" || return 1
