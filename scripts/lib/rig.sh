@@ -5,8 +5,8 @@
 #
 #   L0  this machine: our QEMU under TCG emulates an x86 host with an Intel
 #       IOMMU, AMD's virtualization, an NVMe disk, NICs and the edu device
-#   L1  "the host": a stock Debian kernel with its own intel-iommu, VFIO and KVM
-#       drivers, and our QEMU again
+#   L1  "the host": a stock Debian kernel (or one of kernel-source.sh) with its own
+#       intel-iommu, VFIO and KVM drivers, and our QEMU again
 #   L2  "the guest": a stock Debian kernel with our driver, under KVM in L1
 #
 # Both boot from one uncompressed initramfs.  L1's work comes in by a folder
@@ -19,7 +19,8 @@ RIG=$COIOMMU_BUILD/rig
 PATH=$PATH:/usr/sbin:/sbin
 RIG_SCRIPTS=$COIOMMU_TOP/scripts/rig
 
-# Modules: L1's, and the guest's besides what its assigned devices need.
+# Modules: those that L1 loads, in this order, and the guest's besides what its
+# assigned devices need.
 RIG_L1_MODULES="9pnet_virtio 9p kvm-amd vfio_iommu_type1 vfio-pci"
 RIG_GUEST_MODULES="nvme igb e1000e ext4 crc32c_generic crc32c-intel"
 
@@ -65,7 +66,7 @@ _rig_guest_image() {
 # rig_l1_image KVER: L1's initramfs, with our QEMU and the guest's image in it.
 rig_l1_image() {
     local kver=$1 key
-    key="$kver $RIG_L1_MODULES $RIG_FIRMWARE $(cat "$RIG/guest/.stamp") \
+    key="$kver $(stat -c '%Y %s' "$(kernel_image "$kver")") $RIG_L1_MODULES $RIG_FIRMWARE $(cat "$RIG/guest/.stamp") \
 $(stat -c '%Y %s' "$RIG_QEMU") $(checksum "$RIG_SCRIPTS"/l1-init \
         "$COIOMMU_TOP/scripts/lib/initramfs.sh" "$COIOMMU_TOP/scripts/lib/rig.sh")"
     ! stamp_ok "$RIG/l1/.stamp" "$key" || return 0
@@ -87,6 +88,7 @@ _rig_l1_image() {
     done
     # shellcheck disable=SC2086
     kernel_modules_into "$tree" "$kver" $RIG_L1_MODULES
+    echo "$RIG_L1_MODULES" >"$tree/etc/modules"
     cp "$RIG"/guest/vmlinux "$RIG"/guest/initrd "$tree/guest/"
     cp "$RIG_SCRIPTS"/l1-init "$tree/init"
     pack_cpio "$tree" "$RIG/l1/initrd"
