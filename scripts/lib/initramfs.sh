@@ -139,9 +139,10 @@ vmlinux_extract() {
         ;;
     *) die "$image: unknown compression of the kernel (${magic# })" ;;
     esac
-    # The last four bytes are the size of the unpacked kernel.
+    # Four bytes more are the size of the unpacked kernel; gzip's own trailer has it.
+    [ "${unpack[0]}" = gzip ] || length=$((length - 4))
     # head first: it ends by itself, where tail would be killed by a closed pipe.
-    head -c $((offset + length - 4)) "$image" | tail -c +$((offset + 1)) |
+    head -c $((offset + length)) "$image" | tail -c +$((offset + 1)) |
         "${unpack[@]}" >"$out.tmp" || return 1
     [ "$(od -An -tx1 -N4 "$out.tmp")" = " 7f 45 4c 46" ] ||
         die "$image: what is inside is not an ELF kernel"
