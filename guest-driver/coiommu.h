@@ -17,6 +17,7 @@
 #include "coiommu_abi.h"
 #include "compat/compat.h"
 
+struct resource;
 struct scatterlist;
 
 /**
@@ -119,7 +120,17 @@ struct coiommu_dev {
 	bool attached;
 };
 
+/* coiommu_pci.c */
+int coiommu_enable(struct coiommu *coi);
+void coiommu_quiesce(struct coiommu *coi);
+
+/* coiommu_pm.c */
+extern const struct dev_pm_ops coiommu_pm_ops;
+bool coiommu_pm_link(struct coiommu *coi, struct pci_dev *pdev);
+void coiommu_pm_unlink(struct coiommu *coi, struct pci_dev *pdev);
+
 /* coiommu_dtt.c */
+int coiommu_walk_ram(void *arg, int (*func)(struct resource *, void *));
 int coiommu_dtt_init(struct coiommu_dtt *dtt, unsigned int unit_shift,
 		     bool accessed);
 void coiommu_dtt_free(struct coiommu_dtt *dtt);

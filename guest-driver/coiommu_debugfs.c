@@ -20,6 +20,7 @@ static int dtt_show(struct seq_file *m, void *unused)
 	struct coiommu *coi = m->private;
 	struct coiommu_dtt *dtt = &coi->dtt;
 	u64 mapped = 0, mappings = 0, pinned = 0, accessed = 0, leaves = 0;
+	u64 unpinned = 0;
 	u64 unit, units = (u64)dtt->nleaves << COIOMMU_DTT_LEAF_SHIFT;
 
 	for (unit = 0; unit < units; unit++) {
@@ -37,12 +38,14 @@ static int dtt_show(struct seq_file *m, void *unused)
 		mappings += count;
 		pinned += !!(value & COIOMMU_DTT_PINNED);
 		accessed += !!(value & COIOMMU_DTT_ACCESSED);
+		unpinned += count && !(value & COIOMMU_DTT_PINNED);
 	}
 	seq_printf(m, "unit-bytes %llu\n", 1ull << dtt->unit_shift);
 	seq_printf(m, "leaves %llu\n", leaves);
 	seq_printf(m, "mapped-units %llu\n", mapped);
 	seq_printf(m, "mappings %llu\n", mappings);
 	seq_printf(m, "pinned-units %llu\n", pinned);
+	seq_printf(m, "unpinned-units %llu\n", unpinned);
 	seq_printf(m, "accessed-units %llu\n", accessed);
 	seq_printf(m, "underflows %lld\n", atomic64_read(&dtt->underflows));
 	seq_printf(m, "refused-maps %lld\n", atomic64_read(&dtt->refused));

@@ -164,8 +164,14 @@ static int add_ram(struct resource *res, void *arg)
 	return add_leaves(arg, res->start, res->end);
 }
 
-/* Calls @func for each range of System RAM until it returns other than 0. */
-static int walk_ram(void *arg, int (*func)(struct resource *, void *))
+/**
+ * coiommu_walk_ram - call a function for each range of System RAM
+ * @arg: handed to it
+ * @func: the function; ends the walk when it returns other than 0
+ *
+ * Process context.  Returns what @func returned last.
+ */
+int coiommu_walk_ram(void *arg, int (*func)(struct resource *, void *))
 {
 	return walk_iomem_res_desc(IORES_DESC_NONE,
 				   IORESOURCE_SYSTEM_RAM | IORESOURCE_BUSY,
@@ -204,7 +210,7 @@ int coiommu_dtt_init(struct coiommu_dtt *dtt, unsigned int unit_shift,
 	dtt->flag_accessed = accessed ? COIOMMU_DTT_ACCESSED : 0;
 	mutex_init(&dtt->grow);
 	dtt->ready = COIOMMU_DTT_PINNED | dtt->flag_accessed;
-	walk_ram(&last, find_ram_last);
+	coiommu_walk_ram(&last, find_ram_last);
 	dtt->nleaves = ALIGN(last / leaf_span(dtt) + 1,
 			     PAGE_SIZE / sizeof(*dtt->dir));
 
@@ -219,7 +225,7 @@ int coiommu_dtt_init(struct coiommu_dtt *dtt, unsigned int unit_shift,
 	ret = register_memory_notifier(&dtt->hotplug);
 	if (ret)
 		goto err;
-	ret = walk_ram(dtt, add_ram);
+	ret = coiommu_walk_ram(dtt, add_ram);
 	if (ret)
 		goto err;
 	return 0;

@@ -51,8 +51,14 @@ static int check_device(struct coiommu *coi)
 	return 0;
 }
 
-/* Tell the device where the table and the request pages are, and start. */
-static int enable(struct coiommu *coi, u64 features)
+/**
+ * coiommu_enable - tell the device where table and request pages are, and start
+ * @coi: the function; no entry of the table is PINNED
+ *
+ * No tracked device may be doing DMA.  Returns 0, or -EIO after a line that says
+ * why.
+ */
+int coiommu_enable(struct coiommu *coi)
 {
 	struct coiommu_dtt *dtt = &coi->dtt;
 	u64 span = (u64)dtt->nleaves << (COIOMMU_DTT_LEAF_SHIFT +
@@ -62,7 +68,8 @@ static int enable(struct coiommu *coi, u64 features)
 
 	/* A kernel before us may have left it enabled. */
 	command(coi, COIOMMU_CMD_DISABLE);
-	writeq(features, regs + COIOMMU_REG_DRIVER_FEATURES);
+	writeq(dtt->flag_accessed ? COIOMMU_F_ACCESSED : 0,
+	       regs + COIOMMU_REG_DRIVER_FEATURES);
 	writeq(virt_to_phys(dtt->dir), regs + COIOMMU_REG_DTT_ROOT);
 	writeq(span, regs + COIOMMU_REG_DTT_SIZE);
 	writeq(virt_to_phys(coi->slots.root), regs + COIOMMU_REG_REQ_ROOT);
@@ -74,6 +81,41 @@ static int enable(struct coiommu *coi, u64 features)
 		return -EIO;
 	}
 	return 0;
+}
+
+/*
+ * Keep a device from doing DMA.  Not pci_clear_master(): the PCI core is to
+ * switch it on again when the device thaws.
+ */
+static void mute(struct pci_dev *pdev)
+{
+	u16 cmd;
+
+	pci_read_config_word(pdev, PCI_COMMAND, &cmd);
+	if (cmd & PCI_COMMAND_MASTER)
+		pci_write_config_word(pdev, PCI_COMMAND,
+				      cmd & ~PCI_COMMAND_MASTER);
+}
+
+/**
+ * coiommu_quiesce - have the device forget table, endpoints and pins
+ * @coi: the function
+ *
+ * The tracked devices have been shut down or put to sleep by their drivers.  A
+ * driver that cannot do that leaves bus mastering on, so it is switched off
+ * here: whatever a device still does must not meet memory that is not pinned.
+ * Process context.
+ */
+void coiommu_quiesce(struct coiommu *coi)
+{
+	struct coiommu_dev *cdev;
+
+	mutex_lock(&coi->lock);
+	list_for_each_entry(cdev, &coi->devices, node)
+		if (cdev->attached)
+			mute(cdev->pdev);
+	mutex_unlock(&coi->lock);
+	command(coi, COIOMMU_CMD_DISABLE);
 }
 
 /* The memory that the device works on, and the device started on it. */
@@ -98,7 +140,7 @@ static int start(struct coiommu *coi)
 			nr_cpu_ids, max_slots);
 		goto err_dtt;
 	}
-	ret = enable(coi, features);
+	ret = coiommu_enable(coi);
 	if (ret)
 		goto err_slots;
 	return 0;
@@ -202,7 +244,7 @@ static void coiommu_remove(struct pci_dev *pdev)
  */
 static void coiommu_shutdown(struct pci_dev *pdev)
 {
-	command(pci_get_drvdata(pdev), COIOMMU_CMD_DISABLE);
+	coiommu_quiesce(pci_get_drvdata(pdev));
 }
 
 static const struct pci_device_id coiommu_ids[] = {
@@ -217,6 +259,7 @@ static struct pci_driver coiommu_driver = {
 	.probe		= coiommu_probe,
 	.remove		= coiommu_remove,
 	.shutdown	= coiommu_shutdown,
+	.driver.pm	= pm_sleep_ptr(&coiommu_pm_ops),
 };
 module_pci_driver(coiommu_driver);
 

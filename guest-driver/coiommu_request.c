@@ -196,10 +196,19 @@ static bool cursor_next(struct pin_cursor *cur)
 	return true;
 }
 
+/* Is this the entry of a unit that is mapped and not known to be pinned? */
+static bool entry_wants_pin(const atomic_t *entry)
+{
+	u32 value = entry ? atomic_read(entry) : 0;
+
+	return !(value & COIOMMU_DTT_PINNED) &&
+	       value & COIOMMU_DTT_COUNT_MASK;
+}
+
 /*
- * Gather frames of units that are not PINNED until the list ends or the
- * request is full.  Only the frames that are mapped are asked for: the rest of
- * a unit need not be RAM.
+ * Gather frames of units that are counted and not PINNED until the list ends or
+ * the request is full.  Only the frames that the cursor covers are asked for:
+ * the rest of a unit need not be RAM.
  */
 static void gather(struct coiommu_dtt *dtt, struct pin_cursor *cur,
 		   struct pin_batch *batch)
@@ -212,7 +221,7 @@ static void gather(struct coiommu_dtt *dtt, struct pin_cursor *cur,
 						    dtt->unit_shift);
 
 		/* The barrier of coiommu_dtt_get() came before this look. */
-		if (!(atomic_read(entry) & COIOMMU_DTT_PINNED) &&
+		if (entry_wants_pin(entry) &&
 		    !batch_add(batch, cur->addr >> GFN_SHIFT,
 			       ((stop - 1) >> GFN_SHIFT) + 1))
 			return;
@@ -262,6 +271,7 @@ static int pin(struct coiommu *coi, struct pin_cursor *cur)
  * @addr: DMA address
  * @size: bytes
  *
+ * Units in it that have no count are left out, and need not be in the table.
  * Any context.  Returns 0 when devices can reach all of it, and that holds
  * until the count is taken back; or -ENOMEM or -EIO.
  */

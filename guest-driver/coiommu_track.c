@@ -175,10 +175,12 @@ static void attach(struct coiommu *coi, struct pci_dev *pdev)
 	reason = "no device link";
 	if (!device_link_add(dev, &coi->pdev->dev, DL_FLAG_AUTOREMOVE_CONSUMER))
 		goto err_module;
+	if (!coiommu_pm_link(coi, pdev))
+		goto err_module;
 	status = coiommu_endpoint_request(coi, COIOMMU_OP_ATTACH, pdev);
 	reason = coiommu_status_name(status);
 	if (status != COIOMMU_ST_OK)
-		goto err_module;
+		goto err_link;
 
 	cdev->max_mapping = max_mapping(coi);
 	cdev->attached = true;
@@ -186,6 +188,8 @@ static void attach(struct coiommu *coi, struct pci_dev *pdev)
 	compat_dev_clear_skip_sync(dev);
 	return;
 
+err_link:
+	coiommu_pm_unlink(coi, pdev);
 err_module:
 	/* The link goes when the driver does, or with the failed probe. */
 	module_put(THIS_MODULE);
@@ -206,6 +210,7 @@ static void detach(struct coiommu *coi, struct pci_dev *pdev)
 		pci_warn(pdev, "coiommu: end of tracking refused: %s\n",
 			 coiommu_status_name(status));
 	cdev->attached = false;
+	coiommu_pm_unlink(coi, pdev);
 	/* The core has freed it. */
 	cdev->shadow.dma_range_map = NULL;
 	module_put(THIS_MODULE);

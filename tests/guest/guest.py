@@ -43,10 +43,12 @@ class Guest:
     devices: arguments for QEMU, after those of the device
     coiommu: further properties of the device
     args: further kernel arguments
+    kernel: vmlinux, which boots faster, or vmlinuz.  QEMU loads the former
+        anew at each reset, and waking up from suspend to RAM is one.
     """
 
     def __init__(self, qemu, image, devices, coiommu="", args="",
-                 memory="512M"):
+                 memory="512M", kernel="vmlinux"):
         self.folder = tempfile.TemporaryDirectory(prefix="coiommu-guest-")
         listener = self._listen("serial")
         monitor = self._listen("qmp")
@@ -60,7 +62,7 @@ class Guest:
             "-serial", "chardev:s0",
             "-chardev", f"socket,id=m0,path={self.folder.name}/qmp",
             "-mon", "chardev=m0,mode=control",
-            "-kernel", f"{image}/vmlinux", "-initrd", f"{image}/initrd",
+            "-kernel", f"{image}/{kernel}", "-initrd", f"{image}/initrd",
             "-append", f"{KERNEL_ARGS} {args}",
             "-device", f"{device},{coiommu}" if coiommu else device,
             *devices]
@@ -74,7 +76,7 @@ class Guest:
             self.qmp.readline()
             self.buffer = b""
             self.monitor("qmp_capabilities")
-            self._read_until(rb"@ready\r?\n", 120)
+            self.wait_ready()
         except BaseException:
             self.close()
             raise
@@ -112,8 +114,11 @@ class Guest:
         self.process.wait()
         self.folder.cleanup()
 
-    def _read_until(self, pattern, timeout):
-        """What the guest prints up to the pattern; the match as well."""
+    def _read_until(self, pattern, timeout, wake=False):
+        """What the guest prints up to the pattern; the match as well.
+
+        wake: type spaces, which wake up a guest that sleeps.
+        """
         end = time.monotonic() + timeout
         while True:
             match = re.search(pattern, self.buffer)
@@ -122,7 +127,11 @@ class Guest:
                 self.buffer = self.buffer[match.end():]
                 return text.decode(errors="replace").replace("\r", ""), match
             left = end - time.monotonic()
-            ready = left > 0 and select.select([self.serial], [], [], left)[0]
+            ready = left > 0 and select.select(
+                [self.serial], [], [], min(left, 2) if wake else left)[0]
+            if wake and left > 0 and not ready:
+                self.serial.sendall(b" ")
+                continue
             data = self.serial.recv(65536) if ready else b""
             if not data:
                 print(self.buffer.decode(errors="replace"), flush=True)
@@ -130,15 +139,27 @@ class Guest:
                               else "the guest is gone")
             self.buffer += data
 
+    def wait_ready(self):
+        """Wait for /init of a kernel that has been started."""
+        self._read_until(rb"@ready\r?\n", 120)
+
     def run(self, command, ok=True, timeout=60):
         """Run a shell command in the guest: its status and its output.
 
         ok: whether it must succeed (True), must fail (False), or may do
         either (None).
         """
+        self.start(command)
+        return self.end(command, ok, timeout)
+
+    def start(self, command):
+        """Have a command run whose end() is waited for later, or never."""
         print("guest#", command, flush=True)
         self.serial.sendall(command.encode() + b"\n")
-        text, match = self._read_until(rb"@end (\d+)\r?\n", timeout)
+
+    def end(self, command, ok=True, timeout=60, wake=False):
+        """Wait for the end of the command that was started; as run()."""
+        text, match = self._read_until(rb"@end (\d+)\r?\n", timeout, wake)
         status = int(match.group(1))
         if text.strip():
             print(text.rstrip(), flush=True)

@@ -15,12 +15,14 @@ import tempfile
 
 import devices
 import dma_api
+import kexec
 import life
+import power
 import stress
 from checks import Scenario
 from guest import Failure
 
-MODULES = [devices, dma_api, life, stress]
+MODULES = [devices, dma_api, kexec, life, power, stress]
 
 
 def main():

@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Sleep: suspend to idle, suspend to RAM (S3), hibernation (S4).
+ *
+ * What the machine loses.  Waking up from S3 or S4 is a reset for the host's
+ * devices: ours has forgotten table, request pages, attached endpoints and
+ * everything that was pinned, and has not touched guest memory.  The drivers of
+ * the tracked devices know nothing of that.  Their rings and buffers are still
+ * mapped, counted in the table, and are used again as soon as the devices are
+ * back.  So before the first of them resumes all of that is told anew, and what
+ * has a count is pinned.  Suspend to idle loses nothing, and neither does
+ * anything that is broken off before the machine sleeps (pm_test): the device
+ * says that it is still enabled, and nothing is done.
+ *
+ * Order.  A device link makes us the supplier of each tracked device: it sleeps
+ * before us and wakes after us.  It must all be done in the "noirq" phase,
+ * because that is where the PCI core gives devices back their power and their
+ * configuration, bus mastering included.  One more thing must be before us: the
+ * host finds an endpoint by the bus numbers in the bridges above it, which the
+ * PCI core restores in the same phase.  So we are made a consumer of those
+ * bridges; coiommu_pm_link().
+ *
+ * Which frames.  The count says that something in a unit is mapped, not what.  A
+ * unit may hold frames that are no RAM, for which the host would refuse the
+ * whole request.  So all frames of the unit that are System RAM are asked for:
+ * nothing else can be mapped, and as the host pins whole blocks it hardly ever
+ * pins more than what it had pinned before.
+ *
+ * Hints.  No entry may say PINNED when the host is told of the table, and those
+ * from before the sleep do: they are cleared first.  A map that comes between
+ * finds PINNED clear, and is refused by a device that is not enabled: drivers
+ * whose devices are asleep do not map.
+ *
+ * Hibernation writes memory to a disk between freeze and thaw, and the kernel
+ * that reads it back, which may have this driver as well, freezes its devices
+ * before it overwrites itself.  The host must not write to a table then that is
+ * being overwritten: it is told to forget it at freeze.  The image that is read
+ * back thaws with nothing pinned, as after S3.
+ */
+#include <linux/io.h>
+#include <linux/ioport.h>
+#include <linux/pm.h>
+
+#include "coiommu_dtt.h"
+
+/**
+ * coiommu_pm_link - wake up after the bridge above a device
+ * @coi: the function
+ * @pdev: a device that is about to be tracked
+ *
+ * Bridges further up wake before it anyway.  Process context.  Returns whether
+ * that is settled; if so coiommu_pm_unlink() undoes it.
+ */
+bool coiommu_pm_link(struct coiommu *coi, struct pci_dev *pdev)
+{
+	struct pci_dev *bridge = pci_upstream_bridge(pdev);
+
+	/* Stateless: it counts how often it is added, and orders, no more. */
+	return !bridge || device_link_add(&coi->pdev->dev, &bridge->dev,
+					  DL_FLAG_STATELESS);
+}
+
+/**
+ * coiommu_pm_unlink - undo coiommu_pm_link()
+ * @coi: the function
+ * @pdev: the device, still in its place
+ */
+void coiommu_pm_unlink(struct coiommu *coi, struct pci_dev *pdev)
+{
+	struct pci_dev *bridge = pci_upstream_bridge(pdev);
+
+	if (bridge)
+		device_link_remove(&coi->pdev->dev, &bridge->dev);
+}
+
+#ifdef CONFIG_PM_SLEEP
+
+/* The host does not know of the table, so nobody else writes to the flag. */
+static void clear_pinned(struct coiommu_dtt *dtt)
+{
+	u64 unit, units = (u64)dtt->nleaves << COIOMMU_DTT_LEAF_SHIFT;
+
+	for (unit = 0; unit < units; unit++) {
+		atomic_t *entry = coiommu_dtt_entry(dtt, unit);
+
+		if (!entry)
+			unit |= COIOMMU_LEAF_MASK;
+		else if (atomic_read(entry) & COIOMMU_DTT_PINNED)
+			atomic_andnot(COIOMMU_DTT_PINNED, entry);
+	}
+}
+
+/**
+ * struct wakeup - what telling the host again has come to
+ * @coi: the function
+ * @attached: devices that are attached again
+ * @error: the first failure, or 0; each has its line in the log
+ */
+struct wakeup {
+	struct coiommu *coi;
+	unsigned int attached;
+	int error;
+};
+
+/* Holds coi->lock. */
+static void attach_again(struct wakeup *wakeup)
+{
+	struct coiommu_dev *cdev;
+
+	list_for_each_entry(cdev, &wakeup->coi->devices, node) {
+		u32 status;
+
+		if (!cdev->attached)
+			continue;
+		status = coiommu_endpoint_request(wakeup->coi,
+						  COIOMMU_OP_ATTACH,
+						  cdev->pdev);
+		if (status == COIOMMU_ST_OK) {
+			wakeup->attached++;
+			continue;
+		}
+		pci_err(cdev->pdev, "coiommu: not tracked after sleep: %s (status %u)\n",
+			coiommu_status_name(status), status);
+		wakeup->error = -EIO;
+	}
+}
+
+/*
+ * Have a stretch of System RAM pinned where it is counted, leaf by leaf.  A
+ * failure does not keep the rest of the machine from working.
+ */
+static int pin_ram(struct resource *res, void *arg)
+{
+	struct wakeup *wakeup = arg;
+	struct coiommu *coi = wakeup->coi;
+	const u64 leaf_bytes = (u64)COIOMMU_DTT_LEAF_ENTRIES <<
+			       coi->dtt.unit_shift;
+	u64 addr = ALIGN(res->start, PAGE_SIZE);
+	u64 end = ALIGN_DOWN(res->end + 1, PAGE_SIZE);
+
+	while (addr < end) {
+		u64 stop = min(end, ALIGN(addr + 1, leaf_bytes));
+		int ret = coiommu_pin(coi, addr, stop - addr);
+
+		wakeup->error = wakeup->error ?: ret;
+		addr = stop;
+	}
+	return 0;
+}
+
+/* Tell the host again what it has forgotten. */
+static int coiommu_resume_noirq(struct device *dev)
+{
+	struct coiommu *coi = dev_get_drvdata(dev);
+	struct wakeup wakeup = { .coi = coi };
+	int ret;
+
+	if (readl(coi->regs + COIOMMU_REG_STATUS) & COIOMMU_STATUS_ENABLED)
+		return 0;
+	clear_pinned(&coi->dtt);
+	ret = coiommu_enable(coi);
+	if (ret)
+		return ret;
+	mutex_lock(&coi->lock);
+	attach_again(&wakeup);
+	mutex_unlock(&coi->lock);
+	/* Without an endpoint nothing can be pinned, and nothing needs to be. */
+	if (wakeup.attached)
+		coiommu_walk_ram(&wakeup, pin_ram);
+	return wakeup.error;
+}
+
+static int coiommu_freeze_noirq(struct device *dev)
+{
+	coiommu_quiesce(dev_get_drvdata(dev));
+	return 0;
+}
+
+const struct dev_pm_ops coiommu_pm_ops = {
+	.resume_noirq	= coiommu_resume_noirq,
+	.freeze_noirq	= coiommu_freeze_noirq,
+	.thaw_noirq	= coiommu_resume_noirq,
+	.restore_noirq	= coiommu_resume_noirq,
+};
+
+#endif /* CONFIG_PM_SLEEP */
