@@ -91,7 +91,7 @@ def run(bench):
             huge_pages(pages == "huge")
             rows.append({
                 "unit": unit, "block": block, "pages": pages,
-                **measure(bench, sockperf, f"unit={unit},block={block}",
+                **measure(bench, sockperf, f"ahead=0,unit={unit},block={block}",
                           plan)})
     write(bench, "blocks", rows)
 

@@ -35,6 +35,9 @@ LOADS = {
     # another page of the guest's memory.
     "fio-buffered": FIO + " --direct=0 --numjobs=2 --group_reporting "
                     f"--invalidate=0 --size={DISK_GIB}g",
+    # 16 MiB of buffers that stay; idle for longer than it takes to unpin them.
+    "fio-bursts": FIO + " --direct=1 --bs=128k --iodepth=128 --numjobs=1 "
+                  "--size=1g --thinktime=5s --thinktime_blocks=2000",
     "tcp-rr": "sockperf ping-pong --tcp -i 10.0.2.2 -p {port} -m 64 "
               "-t {seconds} >/tmp/{name}.out 2>&1",
 }

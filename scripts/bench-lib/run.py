@@ -13,7 +13,8 @@ TESTS = os.path.join(HERE, "..", "..", "tests")
 # What a test level and a benchmark need alike comes from the level.  Both
 # levels have a module "guest"; each benchmark uses one of them.
 LEVELS = {"unpin-pass": ("qtest",), "demand-pins": ("guest",),
-          "blocks": ("guest",), "smart": ("guest",)}
+          "blocks": ("guest",), "bursts": ("guest",),
+          "smart": ("guest",)}
 
 from results import Bench  # noqa: E402
 

@@ -9,8 +9,8 @@ often.
 from blocks import measure, write
 from loadvm import Sockperf
 
-HAS = {"both": ",ahead=32M", "ahead": ",ahead=32M,escape-threshold=0",
-       "escape": "", "neither": ",escape-threshold=0"}
+HAS = {"both": "", "ahead": ",escape-threshold=0", "escape": ",ahead=0",
+       "neither": ",ahead=0,escape-threshold=0"}
 BLOCKS = ("2M", "64K")
 
 
