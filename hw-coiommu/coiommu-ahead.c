@@ -21,11 +21,15 @@
 #include "qemu/osdep.h"
 #include "qemu/lockable.h"
 #include "qemu/rcu.h"
+#include "qemu/units.h"
 #include "coiommu.h"
 #include "trace.h"
 
 /* For how long there are no guesses after a lack of room. */
 #define HOLD_MS                     1000
+
+/* Twice what a disk's queue of 128 requests of 128 KiB needs. */
+#define MAX_BYTES_DEFAULT           (32 * MiB)
 
 /*
  * An estimate: a miss takes some 60 us, of which most is pinning 2 MiB of 4 KiB
@@ -273,8 +277,7 @@ void coiommu_ahead_init(CoiommuState *s)
 {
     qemu_mutex_init(&s->ahead.lock);
     qemu_cond_init(&s->ahead.kick);
-    /* No load has been found that it saves exits for: docs/benchmarks. */
-    s->ahead.max_bytes = 0;
+    s->ahead.max_bytes = MAX_BYTES_DEFAULT;
     coiommu_escape_reset(&s->ahead.escape, ESCAPE_THRESHOLD_DEFAULT);
 }
 

@@ -288,18 +288,18 @@ class Variant:
 
 
 def block_64k(variant):
-    variant.run("block=64K,unpin-interval=1,ahead=32M")
+    variant.run("block=64K,unpin-interval=1")
 
 
 def block_2m(variant):
     """Large blocks of small units: the most to be looked at in one go."""
-    variant.run("unit=4K,block=2M,unpin-interval=1,ahead=32M", unit_shift=12,
+    variant.run("unit=4K,block=2M,unpin-interval=1", unit_shift=12,
                 races=3)
 
 
 def unit_4k(variant):
     """The most requests, maps and unmaps for the same mappings."""
-    variant.run("unit=4K,block=4K,unpin-interval=1,ahead=32M", unit_shift=12,
+    variant.run("unit=4K,block=4K,unpin-interval=1", unit_shift=12,
                 hot_pages=1)
 
 
@@ -308,7 +308,7 @@ def quota(variant):
     limits = [8 * MIB, 3 * MIB, 6 * MIB, 4 * MIB]
     settings = [dict(policy, **{"max-pinned": limits[i % len(limits)]})
                 for i, policy in enumerate(POLICIES * 2)]
-    counters = variant.run("block=64K,unpin-interval=1,ahead=32M,"
+    counters = variant.run("block=64K,unpin-interval=1,"
                            f"max-pinned={8 * MIB}", settings=settings,
                            may_fail=True)
     check(counters["reclaimed-blocks"] > 0, "blocks were reclaimed")
