@@ -57,6 +57,8 @@ struct coiommu_dtt {
  * @failures: requests that did not end with COIOMMU_ST_OK, PROBE apart
  * @ranges: ranges in PIN requests
  * @pages: 4 KiB pages in PIN requests
+ * @ns: nanoseconds spent in all of them, from the doorbell write to its return
+ * @ns_max: in the longest
  */
 struct coiommu_slots {
 	struct coiommu_request **page;
@@ -67,6 +69,8 @@ struct coiommu_slots {
 	atomic64_t failures;
 	atomic64_t ranges;
 	atomic64_t pages;
+	atomic64_t ns;
+	atomic64_t ns_max;
 };
 
 /**

@@ -62,6 +62,8 @@ static int requests_show(struct seq_file *m, void *unused)
 	seq_printf(m, "failures %lld\n", atomic64_read(&slots->failures));
 	seq_printf(m, "pin-ranges %lld\n", atomic64_read(&slots->ranges));
 	seq_printf(m, "pin-pages %lld\n", atomic64_read(&slots->pages));
+	seq_printf(m, "request-ns %lld\n", atomic64_read(&slots->ns));
+	seq_printf(m, "request-max-ns %lld\n", atomic64_read(&slots->ns_max));
 	return 0;
 }
 DEFINE_SHOW_ATTRIBUTE(requests);

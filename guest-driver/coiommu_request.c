@@ -18,10 +18,12 @@
 #include <linux/irqflags.h>
 #include <linux/kernel.h>
 #include <linux/scatterlist.h>
+#include <linux/sched/clock.h>
 #include <linux/slab.h>
 #include <linux/smp.h>
 
 #include "coiommu_dtt.h"
+#include "coiommu_trace.h"
 
 /* ABI frame numbers are in 4 KiB whatever the page size. */
 #define GFN_SHIFT	12
@@ -98,13 +100,27 @@ static int status_errno(u32 status)
 	}
 }
 
+/* A request took @ns. */
+static void note_time(struct coiommu_slots *slots, s64 ns)
+{
+	s64 max = atomic64_read(&slots->ns_max);
+
+	atomic64_add(ns, &slots->ns);
+	while (ns > max && !atomic64_try_cmpxchg(&slots->ns_max, &max, ns))
+		;
+}
+
 /*
- * Send what is in slot @cpu.  The caller runs on that CPU with interrupts off.
- * Returns the status, COIOMMU_ST_PENDING if the device did not serve it.
+ * Send what is in slot @cpu, a PIN of @pages pages or something else and 0.  The
+ * caller runs on that CPU with interrupts off.  Returns the status,
+ * COIOMMU_ST_PENDING if the device did not serve it.
  */
-static u32 ring(struct coiommu_slots *slots, unsigned int cpu)
+static u32 ring(struct coiommu_slots *slots, unsigned int cpu, u64 pages)
 {
 	struct coiommu_request *req = slots->page[cpu];
+	u64 start = local_clock();
+	u32 status;
+	s64 ns;
 
 	req->status = cpu_to_le32(COIOMMU_ST_PENDING);
 	atomic64_inc(&slots->requests);
@@ -113,7 +129,11 @@ static u32 ring(struct coiommu_slots *slots, unsigned int cpu)
 	 * the device has written the status when it returns.
 	 */
 	writel(cpu, slots->doorbell);
-	return le32_to_cpu(READ_ONCE(req->status));
+	status = le32_to_cpu(READ_ONCE(req->status));
+	ns = local_clock() - start;
+	note_time(slots, ns);
+	trace_coiommu_request(req, pages, status, ns);
+	return status;
 }
 
 /**
@@ -142,7 +162,7 @@ u32 coiommu_endpoint_request(struct coiommu *coi, u32 opcode,
 	req->endpoint = cpu_to_le32(COIOMMU_ENDPOINT(pci_domain_nr(pdev->bus),
 						     pdev->bus->number,
 						     pdev->devfn));
-	status = ring(slots, cpu);
+	status = ring(slots, cpu, 0);
 	local_irq_restore(flags);
 
 	if (opcode != COIOMMU_OP_PROBE && status != COIOMMU_ST_OK)
@@ -249,7 +269,7 @@ static int pin(struct coiommu *coi, struct pin_cursor *cur)
 			batch.req->opcode = cpu_to_le32(COIOMMU_OP_PIN);
 			batch.req->count = cpu_to_le32(batch.count);
 			batch.req->endpoint = 0;
-			status = ring(slots, cpu);
+			status = ring(slots, cpu, batch.pages);
 		}
 		local_irq_restore(flags);
 

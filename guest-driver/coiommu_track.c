@@ -24,6 +24,7 @@
 #include <linux/swiotlb.h>
 
 #include "coiommu.h"
+#include "coiommu_trace.h"
 
 static char *skip = "uio_pci_generic,igb_uio";
 module_param(skip, charp, 0444);
@@ -178,6 +179,7 @@ static void attach(struct coiommu *coi, struct pci_dev *pdev)
 	if (!coiommu_pm_link(coi, pdev))
 		goto err_module;
 	status = coiommu_endpoint_request(coi, COIOMMU_OP_ATTACH, pdev);
+	trace_coiommu_attach(pdev, status);
 	reason = coiommu_status_name(status);
 	if (status != COIOMMU_ST_OK)
 		goto err_link;
@@ -206,6 +208,7 @@ static void detach(struct coiommu *coi, struct pci_dev *pdev)
 	if (!cdev || !cdev->attached)
 		return;
 	status = coiommu_endpoint_request(coi, COIOMMU_OP_DETACH, pdev);
+	trace_coiommu_detach(pdev, status);
 	if (status != COIOMMU_ST_OK)
 		pci_warn(pdev, "coiommu: end of tracking refused: %s\n",
 			 coiommu_status_name(status));

@@ -19,10 +19,11 @@ import kexec
 import life
 import power
 import stress
+import watch
 from checks import Scenario
 from guest import Failure
 
-MODULES = [devices, dma_api, kexec, life, power, stress]
+MODULES = [devices, dma_api, kexec, life, power, stress, watch]
 
 
 def main():
