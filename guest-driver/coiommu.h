@@ -98,25 +98,28 @@ struct coiommu {
 
 /**
  * struct coiommu_dev - a tracked PCI device
+ * @coi: whose table the device's DMA is counted in
+ * @direct_last: memory up to this address needs no call of the shadow if it is
+ *	within the device's mask: the bus limit, or 0 if there is a range map or
+ *	everything is bounced.  Written at bind only.
+ * @shadowed: the shadow has state that unmap and sync must take it to; see
+ *	coiommu_dma_shadowed().  Never cleared.
  * @ops: the device's own operations: dev->dma_ops points here, so the context
  *	is found without a lookup
- * @coi: whose table the device's DMA is counted in
- * @direct: no range map and no forced bounce: an address within the mask needs
- *	no call of the shadow.  Written at bind only.
- * @shadowed: the shadow has state that unmap and sync must take it to: not
- *	@direct, or a mapping has been bounced.  Never cleared.
  * @max_mapping: the device's limit for one mapping, in bytes
  * @shadow: a device without ops on which the kernel's own dma-direct and
  *	swiotlb do what we do not do inline; owns this structure
  * @pdev: the device; a reference is held
  * @node: in coiommu::devices
  * @attached: between ATTACH and DETACH; a module reference is held
+ *
+ * What each map and unmap needs comes first, to share a cache line.
  */
 struct coiommu_dev {
-	struct dma_map_ops ops;
 	struct coiommu *coi;
-	bool direct;
+	u64 direct_last;
 	bool shadowed;
+	struct dma_map_ops ops;
 	size_t max_mapping;
 	struct device shadow;
 	struct pci_dev *pdev;
@@ -151,6 +154,7 @@ const char *coiommu_status_name(u32 status);
 
 /* coiommu_dma.c */
 extern const struct dma_map_ops coiommu_dma_ops;
+void coiommu_dma_shadowed(struct coiommu_dev *cdev);
 
 /* coiommu_track.c */
 int coiommu_track_init(struct coiommu *coi);

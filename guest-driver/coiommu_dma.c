@@ -17,11 +17,14 @@
  * @shadowed is set and unmap and sync ask the shadow, always: it knows which
  * addresses are bounced.
  *
+ * Until then the device has no sync operations, and the DMA API knows that it
+ * need not call them: a sync costs what it costs with dma-direct, next to
+ * nothing.  They must be there, and the flag by which it knows be cleared,
+ * before the first bounced address goes to the driver, or data is lost: swiotlb
+ * clears that flag too, but on the shadow, which nobody asks.
+ *
  * Order.  Map: the shadow first, then count and pin what it returned.  Unmap:
  * the shadow first (it copies the bounce buffer), then the count.
- *
- * The sync operations must exist.  Without them the DMA API concludes that
- * the device never needs a sync, and the bounce buffers are never copied.
  */
 #include <linux/memremap.h>
 #include <linux/scatterlist.h>
@@ -30,7 +33,7 @@
 
 static __always_inline struct coiommu_dev *to_coiommu_dev(struct device *dev)
 {
-	return container_of(get_dma_ops(dev), struct coiommu_dev, ops);
+	return container_of(dev->dma_ops, struct coiommu_dev, ops);
 }
 
 /* dma_set_coherent_mask() writes only the real device. */
@@ -47,9 +50,9 @@ static __always_inline bool is_direct(struct coiommu_dev *cdev,
 				      struct device *dev, phys_addr_t phys,
 				      size_t size)
 {
-	return cdev->direct &&
-	       phys + size - 1 <= min_not_zero(*dev->dma_mask,
-					       dev->bus_dma_limit);
+	const phys_addr_t last = phys + size - 1;
+
+	return last <= cdev->direct_last && last <= *dev->dma_mask;
 }
 
 static __always_inline bool is_shadowed(struct coiommu_dev *cdev)
@@ -57,26 +60,78 @@ static __always_inline bool is_shadowed(struct coiommu_dev *cdev)
 	return unlikely(READ_ONCE(cdev->shadowed));
 }
 
-/*
- * Note what the shadow made of @phys.  The flag is set before the DMA address
- * goes to the driver; whoever unmaps or syncs has the address from there.
+static void coiommu_sync_single_for_cpu(struct device *dev, dma_addr_t addr,
+					size_t size,
+					enum dma_data_direction dir)
+{
+	dma_sync_single_for_cpu(&to_coiommu_dev(dev)->shadow, addr, size, dir);
+}
+
+static void coiommu_sync_single_for_device(struct device *dev, dma_addr_t addr,
+					   size_t size,
+					   enum dma_data_direction dir)
+{
+	dma_sync_single_for_device(&to_coiommu_dev(dev)->shadow, addr, size,
+				   dir);
+}
+
+static void coiommu_sync_sg_for_cpu(struct device *dev,
+				    struct scatterlist *sgl, int nents,
+				    enum dma_data_direction dir)
+{
+	dma_sync_sg_for_cpu(&to_coiommu_dev(dev)->shadow, sgl, nents, dir);
+}
+
+static void coiommu_sync_sg_for_device(struct device *dev,
+				       struct scatterlist *sgl, int nents,
+				       enum dma_data_direction dir)
+{
+	dma_sync_sg_for_device(&to_coiommu_dev(dev)->shadow, sgl, nents, dir);
+}
+
+/**
+ * coiommu_dma_shadowed - from now on the shadow is asked at unmap and sync
+ * @cdev: the device
+ *
+ * Any context, several CPUs at a time.  To be called before the first address
+ * that the shadow knows more about goes to the driver: whoever unmaps or syncs
+ * it has it from there, and so sees what is written here.
  */
+void coiommu_dma_shadowed(struct coiommu_dev *cdev)
+{
+	/* Acquire: if another CPU has been here, all of it is done. */
+	if (smp_load_acquire(&cdev->shadowed))
+		return;
+	WRITE_ONCE(cdev->ops.sync_single_for_cpu,
+		   coiommu_sync_single_for_cpu);
+	WRITE_ONCE(cdev->ops.sync_single_for_device,
+		   coiommu_sync_single_for_device);
+	WRITE_ONCE(cdev->ops.sync_sg_for_cpu,
+		   coiommu_sync_sg_for_cpu);
+	WRITE_ONCE(cdev->ops.sync_sg_for_device,
+		   coiommu_sync_sg_for_device);
+	compat_dev_clear_skip_sync(&cdev->pdev->dev);
+	/* Release: pairs with the acquire above. */
+	smp_store_release(&cdev->shadowed, true);
+}
+
+/* Note what the shadow made of @phys, before the driver gets the address. */
 static void note_mapped(struct coiommu_dev *cdev, phys_addr_t phys,
 			dma_addr_t addr)
 {
 	if (addr != phys)
-		WRITE_ONCE(cdev->shadowed, true);
+		coiommu_dma_shadowed(cdev);
 }
 
 /*
- * Count a mapping and have it pinned.  Returns 0, or a negative errno and
- * nothing is counted.
+ * Count a mapping, unless coiommu_dtt_get_fast() has begun with it at @entry,
+ * and have it pinned.  Returns 0, or a negative errno and nothing is counted.
  */
-static __always_inline int track(struct coiommu_dev *cdev, dma_addr_t addr,
-				 size_t size)
+static int track_slow(struct coiommu_dev *cdev, dma_addr_t addr, size_t size,
+		      atomic_t *entry)
 {
 	struct coiommu *coi = cdev->coi;
-	int ret = coiommu_dtt_get(&coi->dtt, addr, size);
+	int ret = coiommu_dtt_get_slow(&coi->dtt, addr, size, entry);
 
 	if (likely(ret <= 0))
 		return ret;
@@ -84,6 +139,11 @@ static __always_inline int track(struct coiommu_dev *cdev, dma_addr_t addr,
 	if (ret)
 		coiommu_dtt_put(&coi->dtt, addr, size);
 	return ret;
+}
+
+static int track(struct coiommu_dev *cdev, dma_addr_t addr, size_t size)
+{
+	return track_slow(cdev, addr, size, NULL);
 }
 
 static __always_inline void untrack(struct coiommu_dev *cdev, dma_addr_t addr,
@@ -112,9 +172,14 @@ static int pin_sg(struct coiommu_dev *cdev, struct scatterlist *sgl, int nents)
 	return ret;
 }
 
-static dma_addr_t map_by_shadow(struct coiommu_dev *cdev, phys_addr_t phys,
-				size_t size, enum dma_data_direction dir,
-				unsigned long attrs)
+/*
+ * What map and unmap do in other than the usual case is out of line, so that
+ * the usual case needs no stack.
+ */
+static noinline dma_addr_t map_by_shadow(struct coiommu_dev *cdev,
+					 phys_addr_t phys, size_t size,
+					 enum dma_data_direction dir,
+					 unsigned long attrs)
 {
 	struct device *shadow = &cdev->shadow;
 	dma_addr_t addr = compat_map_phys(shadow, phys, size, dir, attrs);
@@ -132,30 +197,62 @@ static dma_addr_t map_by_shadow(struct coiommu_dev *cdev, phys_addr_t phys,
 	return addr;
 }
 
-static dma_addr_t coiommu_map_phys(struct device *dev, phys_addr_t phys,
-				   size_t size, enum dma_data_direction dir,
-				   unsigned long attrs)
+static noinline dma_addr_t map_slow(struct coiommu_dev *cdev, dma_addr_t addr,
+				    size_t size, atomic_t *entry)
+{
+	return track_slow(cdev, addr, size, entry) ? DMA_MAPPING_ERROR : addr;
+}
+
+static noinline void unmap_by_shadow(struct coiommu_dev *cdev, dma_addr_t addr,
+				     size_t size, enum dma_data_direction dir,
+				     unsigned long attrs)
+{
+	compat_unmap_phys(&cdev->shadow, addr, size, dir, attrs);
+	if (!(attrs & DMA_ATTR_MMIO))
+		untrack(cdev, addr, size);
+}
+
+static __always_inline dma_addr_t map_phys(struct device *dev,
+					   phys_addr_t phys, size_t size,
+					   enum dma_data_direction dir,
+					   unsigned long attrs)
 {
 	struct coiommu_dev *cdev = to_coiommu_dev(dev);
+	atomic_t *entry;
 
 	if (unlikely(attrs & DMA_ATTR_MMIO ||
 		     !is_direct(cdev, dev, phys, size)))
 		return map_by_shadow(cdev, phys, size, dir, attrs);
-	if (unlikely(track(cdev, phys, size)))
-		return DMA_MAPPING_ERROR;
-	return phys;
+	if (likely(coiommu_dtt_get_fast(&cdev->coi->dtt, phys, size, &entry)))
+		return phys;
+	return map_slow(cdev, phys, size, entry);
+}
+
+static __always_inline void unmap_phys(struct device *dev, dma_addr_t addr,
+				       size_t size,
+				       enum dma_data_direction dir,
+				       unsigned long attrs)
+{
+	struct coiommu_dev *cdev = to_coiommu_dev(dev);
+
+	if (unlikely(attrs & DMA_ATTR_MMIO || is_shadowed(cdev)))
+		unmap_by_shadow(cdev, addr, size, dir, attrs);
+	else
+		untrack(cdev, addr, size);
+}
+
+static dma_addr_t coiommu_map_phys(struct device *dev, phys_addr_t phys,
+				   size_t size, enum dma_data_direction dir,
+				   unsigned long attrs)
+{
+	return map_phys(dev, phys, size, dir, attrs);
 }
 
 static void coiommu_unmap_phys(struct device *dev, dma_addr_t addr,
 			       size_t size, enum dma_data_direction dir,
 			       unsigned long attrs)
 {
-	struct coiommu_dev *cdev = to_coiommu_dev(dev);
-
-	if (is_shadowed(cdev) || unlikely(attrs & DMA_ATTR_MMIO))
-		compat_unmap_phys(&cdev->shadow, addr, size, dir, attrs);
-	if (likely(!(attrs & DMA_ATTR_MMIO)))
-		untrack(cdev, addr, size);
+	unmap_phys(dev, addr, size, dir, attrs);
 }
 
 /* Makes COMPAT_MAP_OPS of the two functions above. */
@@ -265,46 +362,6 @@ static void coiommu_unmap_sg(struct device *dev, struct scatterlist *sgl,
 	untrack_sg(cdev, sgl, nents);
 }
 
-static void coiommu_sync_single_for_cpu(struct device *dev, dma_addr_t addr,
-					size_t size,
-					enum dma_data_direction dir)
-{
-	struct coiommu_dev *cdev = to_coiommu_dev(dev);
-
-	if (is_shadowed(cdev))
-		dma_sync_single_for_cpu(&cdev->shadow, addr, size, dir);
-}
-
-static void coiommu_sync_single_for_device(struct device *dev, dma_addr_t addr,
-					   size_t size,
-					   enum dma_data_direction dir)
-{
-	struct coiommu_dev *cdev = to_coiommu_dev(dev);
-
-	if (is_shadowed(cdev))
-		dma_sync_single_for_device(&cdev->shadow, addr, size, dir);
-}
-
-static void coiommu_sync_sg_for_cpu(struct device *dev,
-				    struct scatterlist *sgl, int nents,
-				    enum dma_data_direction dir)
-{
-	struct coiommu_dev *cdev = to_coiommu_dev(dev);
-
-	if (is_shadowed(cdev))
-		dma_sync_sg_for_cpu(&cdev->shadow, sgl, nents, dir);
-}
-
-static void coiommu_sync_sg_for_device(struct device *dev,
-				       struct scatterlist *sgl, int nents,
-				       enum dma_data_direction dir)
-{
-	struct coiommu_dev *cdev = to_coiommu_dev(dev);
-
-	if (is_shadowed(cdev))
-		dma_sync_sg_for_device(&cdev->shadow, sgl, nents, dir);
-}
-
 static void *coiommu_alloc(struct device *dev, size_t size, dma_addr_t *addr,
 			   gfp_t gfp, unsigned long attrs)
 {
@@ -393,14 +450,11 @@ static size_t coiommu_max_mapping_size(struct device *dev)
 	return min(cdev->max_mapping, dma_max_mapping_size(&cdev->shadow));
 }
 
+/* A device's operations to begin with: see coiommu_dma_shadowed(). */
 const struct dma_map_ops coiommu_dma_ops = {
 	COMPAT_MAP_OPS,
 	.map_sg			= coiommu_map_sg,
 	.unmap_sg		= coiommu_unmap_sg,
-	.sync_single_for_cpu	= coiommu_sync_single_for_cpu,
-	.sync_single_for_device	= coiommu_sync_single_for_device,
-	.sync_sg_for_cpu	= coiommu_sync_sg_for_cpu,
-	.sync_sg_for_device	= coiommu_sync_sg_for_device,
 	.alloc			= coiommu_alloc,
 	.free			= coiommu_free,
 	.COMPAT_OP_ALLOC_PAGES	= coiommu_alloc_pages,

@@ -66,17 +66,16 @@ static size_t dir_bytes(const struct coiommu_dtt *dtt)
 	return dtt->nleaves * sizeof(*dtt->dir);
 }
 
-/**
- * coiommu_dtt_settle - the part of counting that is not the hot path
- * @dtt: the table
- * @entry: an entry whose count the caller has just raised
- * @value: what the addition returned
- *
- * Sets ACCESSED if need be.  Returns 0 if the unit is PINNED, 1 if it is not,
- * or -ENOMEM if the count is at its limit; then the caller's one is taken back.
+/*
+ * What is to be done when coiommu_dtt_get_unit() was not enough.  @entry's count
+ * has been raised: this may be seen in any later value.  Returns 0 if the unit
+ * is PINNED, 1 if it is not, or -ENOMEM if the count is at its limit, and then
+ * one is taken back.
  */
-int coiommu_dtt_settle(struct coiommu_dtt *dtt, atomic_t *entry, u32 value)
+static int settle(struct coiommu_dtt *dtt, atomic_t *entry)
 {
+	u32 value = atomic_read(entry);
+
 	if ((value & COIOMMU_DTT_COUNT_MASK) > COIOMMU_DTT_COUNT_MAX) {
 		atomic_dec(entry);
 		atomic64_inc(&dtt->refused);
@@ -87,29 +86,87 @@ int coiommu_dtt_settle(struct coiommu_dtt *dtt, atomic_t *entry, u32 value)
 	return !(value & COIOMMU_DTT_PINNED);
 }
 
-/**
- * coiommu_dtt_unwind - take back the counts of a map that cannot be finished
- * @dtt: the table
- * @first: first unit that was counted
- * @end: first unit that was not
- */
-void coiommu_dtt_unwind(struct coiommu_dtt *dtt, u64 first, u64 end)
-{
-	if (first < end)
-		coiommu_dtt_put(dtt, first << dtt->unit_shift,
-				(end - first) << dtt->unit_shift);
-}
-
-/**
- * coiommu_dtt_underflow - report an unmap of a unit that is not mapped
- * @dtt: the table
- * @unit: the unit, left as it is
- */
-void coiommu_dtt_underflow(struct coiommu_dtt *dtt, u64 unit)
+/* An unmap of a unit that is not mapped: it stays as it is. */
+static void underflow(struct coiommu_dtt *dtt, u64 unit)
 {
 	atomic64_inc(&dtt->underflows);
 	pr_err_ratelimited("unmap of %#llx, which is not mapped: a driver's bug\n",
 			   unit << dtt->unit_shift);
+}
+
+/**
+ * coiommu_dtt_put_slow - take one from each of some units
+ * @dtt: the table
+ * @first: first unit
+ * @last: last unit; below @first there is nothing to do
+ *
+ * Any context.  Units that are not mapped, or not in the table, are reported.
+ */
+void coiommu_dtt_put_slow(struct coiommu_dtt *dtt, u64 first, u64 last)
+{
+	u64 unit = first;
+
+	while (unit <= last) {
+		const u64 stop = min(last, unit | COIOMMU_LEAF_MASK);
+		atomic_t *entry = coiommu_dtt_entry(dtt, unit);
+
+		if (unlikely(!entry)) {
+			underflow(dtt, unit);
+			unit = stop + 1;
+			continue;
+		}
+		for (; unit <= stop; unit++, entry++)
+			if (unlikely(!coiommu_dtt_put_unit(entry)))
+				underflow(dtt, unit);
+	}
+}
+
+/*
+ * Add one to a unit.  Returns 0 if it is PINNED, 1 if it is not, or a negative
+ * errno and its count is as it was.
+ */
+static int get_unit(struct coiommu_dtt *dtt, u64 unit)
+{
+	atomic_t *entry = coiommu_dtt_entry(dtt, unit);
+
+	if (unlikely(!entry)) {
+		atomic64_inc(&dtt->refused);
+		return -EIO;
+	}
+	return coiommu_dtt_get_unit(dtt, entry) ? 0 : settle(dtt, entry);
+}
+
+/**
+ * coiommu_dtt_get_slow - count one mapping that is not as usual
+ * @dtt: the table
+ * @addr: DMA address
+ * @size: bytes
+ * @entry: what coiommu_dtt_get_fast() left, or NULL if nothing has been counted
+ *
+ * Any context.  Returns as coiommu_dtt_get().
+ */
+int coiommu_dtt_get_slow(struct coiommu_dtt *dtt, u64 addr, size_t size,
+			 atomic_t *entry)
+{
+	const u64 first = addr >> dtt->unit_shift;
+	const u64 end = ((addr + size - 1) >> dtt->unit_shift) + 1;
+	u64 unit = first;
+	int unpinned = 0;
+
+	if (entry)
+		unit += entry - coiommu_dtt_entry(dtt, first);
+	for (; unit < end; unit++) {
+		int ret = entry ? settle(dtt, entry) : get_unit(dtt, unit);
+
+		if (unlikely(ret < 0)) {
+			if (unit > first)
+				coiommu_dtt_put_slow(dtt, first, unit - 1);
+			return ret;
+		}
+		unpinned |= ret;
+		entry = NULL;
+	}
+	return unpinned;
 }
 
 /* Give the leaf at @index memory, unless it has some.  Holds dtt->grow. */
@@ -126,7 +183,7 @@ static int add_leaf(struct coiommu_dtt *dtt, unsigned long index)
 		   cpu_to_le64(virt_to_phys(leaf) | COIOMMU_DTT_DIR_PRESENT));
 	/*
 	 * The zeroed leaf and the device's way to it come before the pointer
-	 * by which a map finds it.  Pairs with the load in coiommu_dtt_entry().
+	 * by which a map finds it.  Pairs with the load in coiommu_dtt_leaf().
 	 */
 	smp_store_release(&dtt->leaf[index], (atomic_t *)leaf);
 	return 0;

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * The hot path: counting a mapping in the table.  No lock, no allocation, one
- * atomic operation per unit, one lookup per leaf.  coiommu_dtt.c explains it.
+ * atomic operation per unit, one lookup per leaf.  A mapping within one leaf is
+ * counted inline, and until something is not as usual.  coiommu_dtt.c explains
+ * the rest.
  */
 #ifndef COIOMMU_DTT_H
 #define COIOMMU_DTT_H
@@ -12,28 +14,101 @@
 
 #define COIOMMU_LEAF_MASK	((u64)COIOMMU_DTT_LEAF_ENTRIES - 1)
 
-int coiommu_dtt_settle(struct coiommu_dtt *dtt, atomic_t *entry, u32 value);
-void coiommu_dtt_unwind(struct coiommu_dtt *dtt, u64 first, u64 end);
-void coiommu_dtt_underflow(struct coiommu_dtt *dtt, u64 unit);
+int coiommu_dtt_get_slow(struct coiommu_dtt *dtt, u64 addr, size_t size,
+			 atomic_t *entry);
+void coiommu_dtt_put_slow(struct coiommu_dtt *dtt, u64 first, u64 last);
+
+/*
+ * coiommu_dtt_leaf - the leaf that has a unit's entry, or NULL
+ *
+ * The load pairs with the release in add_leaf(): who sees the pointer sees a
+ * zeroed leaf.
+ */
+static __always_inline atomic_t *coiommu_dtt_leaf(struct coiommu_dtt *dtt,
+						  u64 unit)
+{
+	const u64 index = unit >> COIOMMU_DTT_LEAF_SHIFT;
+
+	return likely(index < dtt->nleaves) ? READ_ONCE(dtt->leaf[index]) :
+					      NULL;
+}
 
 /*
  * coiommu_dtt_entry - the entry of a unit, or NULL where the table has no leaf
  *
- * The rest of the leaf follows it in memory.  The load pairs with the release
- * in add_leaf(): who sees the pointer sees a zeroed leaf.
+ * The rest of the leaf follows it in memory.
  */
 static __always_inline atomic_t *coiommu_dtt_entry(struct coiommu_dtt *dtt,
 						   u64 unit)
 {
-	u64 index = unit >> COIOMMU_DTT_LEAF_SHIFT;
-	atomic_t *leaf;
+	atomic_t *leaf = coiommu_dtt_leaf(dtt, unit);
 
-	if (unlikely(index >= dtt->nleaves))
-		return NULL;
-	leaf = READ_ONCE(dtt->leaf[index]);
-	if (unlikely(!leaf))
-		return NULL;
-	return leaf + (unit & COIOMMU_LEAF_MASK);
+	return likely(leaf) ? leaf + (unit & COIOMMU_LEAF_MASK) : NULL;
+}
+
+/* Add one to a count; whether the unit is PINNED and nothing else is to do. */
+static __always_inline bool coiommu_dtt_get_unit(struct coiommu_dtt *dtt,
+						 atomic_t *entry)
+{
+	/*
+	 * The full barrier of a returning atomic: the count is visible before
+	 * PINNED is looked at.  Pairs with the device's fence between clearing
+	 * PINNED and reading the count, so that one of the two sees the other.
+	 */
+	u32 old = atomic_fetch_inc(entry);
+
+	/* PINNED and ACCESSED set, and one more is within the limit? */
+	return likely(old - dtt->ready < COIOMMU_DTT_COUNT_MAX);
+}
+
+/*
+ * Take one from a count; false if there is none.
+ *
+ * Not a subtraction that is mended afterwards: a count of 0 would borrow from
+ * the flags.  If the host withdraws PINNED while it is lent out, mending brings
+ * back a PINNED for memory that is not pinned any more.
+ */
+static __always_inline bool coiommu_dtt_put_unit(atomic_t *entry)
+{
+	int value = atomic_read(entry);
+
+	/*
+	 * The barrier of the cmpxchg orders what was done with the memory before
+	 * the count that allows the device to take it away.
+	 */
+	do {
+		if (unlikely(!(value & COIOMMU_DTT_COUNT_MASK)))
+			return false;
+	} while (unlikely(!atomic_try_cmpxchg(entry, &value, value - 1)));
+	return true;
+}
+
+/*
+ * coiommu_dtt_get_fast - count one mapping of [addr, addr + size) if it is easy
+ *
+ * Returns true if every unit was PINNED: they are counted and the address may
+ * be used.  Otherwise coiommu_dtt_get_slow() goes on, with what is put into
+ * @entry: the first entry that was not PINNED, with its count raised as those
+ * of the units before it, or NULL if nothing has been counted.  Any context.
+ */
+static __always_inline bool coiommu_dtt_get_fast(struct coiommu_dtt *dtt,
+						 u64 addr, size_t size,
+						 atomic_t **entry)
+{
+	const u64 first = addr >> dtt->unit_shift;
+	u64 left = ((addr + size - 1) >> dtt->unit_shift) - first;
+	const u64 slot = first & COIOMMU_LEAF_MASK;
+	atomic_t *leaf = coiommu_dtt_leaf(dtt, first);
+
+	*entry = NULL;
+	if (unlikely(!leaf || left > COIOMMU_LEAF_MASK - slot))
+		return false;
+	for (*entry = leaf + slot;; ++*entry) {
+		if (unlikely(!coiommu_dtt_get_unit(dtt, *entry)))
+			return false;
+		if (likely(!left--))
+			return true;
+	}
 }
 
 /*
@@ -46,42 +121,11 @@ static __always_inline atomic_t *coiommu_dtt_entry(struct coiommu_dtt *dtt,
 static __always_inline int coiommu_dtt_get(struct coiommu_dtt *dtt, u64 addr,
 					   size_t size)
 {
-	const u64 first = addr >> dtt->unit_shift;
-	const u64 last = (addr + size - 1) >> dtt->unit_shift;
-	u64 unit = first;
-	int unpinned = 0;
+	atomic_t *entry;
 
-	while (unit <= last) {
-		const u64 stop = min(last, unit | COIOMMU_LEAF_MASK);
-		atomic_t *entry = coiommu_dtt_entry(dtt, unit);
-
-		if (unlikely(!entry)) {
-			atomic64_inc(&dtt->refused);
-			coiommu_dtt_unwind(dtt, first, unit);
-			return -EIO;
-		}
-		for (; unit <= stop; unit++, entry++) {
-			/*
-			 * The full barrier of a returning atomic: the count is
-			 * visible before PINNED is looked at.  Pairs with the
-			 * device's fence between clearing PINNED and reading
-			 * the count, so that one of the two sees the other.
-			 */
-			u32 value = atomic_inc_return(entry);
-			int ret;
-
-			/* PINNED and ACCESSED set, the count in its limit? */
-			if (likely(value - dtt->ready <= COIOMMU_DTT_COUNT_MAX))
-				continue;
-			ret = coiommu_dtt_settle(dtt, entry, value);
-			if (unlikely(ret < 0)) {
-				coiommu_dtt_unwind(dtt, first, unit);
-				return ret;
-			}
-			unpinned |= ret;
-		}
-	}
-	return unpinned;
+	if (likely(coiommu_dtt_get_fast(dtt, addr, size, &entry)))
+		return 0;
+	return coiommu_dtt_get_slow(dtt, addr, size, entry);
 }
 
 /*
@@ -93,35 +137,20 @@ static __always_inline int coiommu_dtt_get(struct coiommu_dtt *dtt, u64 addr,
 static __always_inline void coiommu_dtt_put(struct coiommu_dtt *dtt, u64 addr,
 					    size_t size)
 {
+	const u64 first = addr >> dtt->unit_shift;
 	const u64 last = (addr + size - 1) >> dtt->unit_shift;
-	u64 unit = addr >> dtt->unit_shift;
+	const u64 slot = first & COIOMMU_LEAF_MASK;
+	atomic_t *entry = coiommu_dtt_leaf(dtt, first);
+	u64 left = last - first;
 
-	while (unit <= last) {
-		const u64 stop = min(last, unit | COIOMMU_LEAF_MASK);
-		atomic_t *entry = coiommu_dtt_entry(dtt, unit);
-
-		if (unlikely(!entry)) {
-			coiommu_dtt_underflow(dtt, unit);
-			unit = stop + 1;
-			continue;
-		}
-		for (; unit <= stop; unit++, entry++) {
-			int value = atomic_read(entry);
-
-			/*
-			 * Not a plain decrement: a count of 0 would borrow
-			 * from the flags.  The barrier of the cmpxchg orders
-			 * what was done with the memory before the count that
-			 * allows the device to take it away.
-			 */
-			do {
-				if (unlikely(!(value & COIOMMU_DTT_COUNT_MASK))) {
-					coiommu_dtt_underflow(dtt, unit);
-					break;
-				}
-			} while (!atomic_try_cmpxchg(entry, &value, value - 1));
-		}
+	if (unlikely(!entry || left > COIOMMU_LEAF_MASK - slot)) {
+		coiommu_dtt_put_slow(dtt, first, last);
+		return;
 	}
+	for (entry += slot; coiommu_dtt_put_unit(entry); entry++)
+		if (likely(!left--))
+			return;
+	coiommu_dtt_put_slow(dtt, last - left, last);
 }
 
 #endif /* COIOMMU_DTT_H */

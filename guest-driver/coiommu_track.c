@@ -117,9 +117,11 @@ static void refresh_shadow(struct coiommu_dev *cdev)
 #endif
 	set_dev_node(shadow, dev_to_node(dev));
 
-	cdev->direct = !dev->dma_range_map && !is_swiotlb_force_bounce(shadow);
-	if (!cdev->direct)
-		WRITE_ONCE(cdev->shadowed, true);
+	cdev->direct_last = dev->bus_dma_limit ?: U64_MAX;
+	if (dev->dma_range_map || is_swiotlb_force_bounce(shadow)) {
+		cdev->direct_last = 0;
+		coiommu_dma_shadowed(cdev);
+	}
 }
 
 /* Why the device's DMA addresses are not ours to count, or NULL. */
@@ -187,7 +189,9 @@ static void attach(struct coiommu *coi, struct pci_dev *pdev)
 	cdev->max_mapping = max_mapping(coi);
 	cdev->attached = true;
 	set_dma_ops(dev, &cdev->ops);
-	compat_dev_clear_skip_sync(dev);
+	/* A flag from the time without operations would be stale. */
+	if (cdev->shadowed)
+		compat_dev_clear_skip_sync(dev);
 	return;
 
 err_link:

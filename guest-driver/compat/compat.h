@@ -35,7 +35,7 @@ static inline bool compat_dev_dma_iommu(struct device *dev)
 
 /*
  * While this flag is set the DMA API leaves out the sync operations.  It is
- * computed by dma_set_mask(), so it is stale when ops are installed later.
+ * computed by dma_set_mask() from the operations that there are at that time.
  */
 static inline void compat_dev_clear_skip_sync(struct device *dev)
 {
