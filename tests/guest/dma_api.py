@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The DMA API, call by call, by the module edu_test."""
 
-from checks import (EDU, EDU_ID, check_attached, check_counts, edu_run,
-                    finish)
+from checks import (EDU, EDU_ID, check_attached, check_counts, check_net,
+                    edu_run, finish)
 from guest import check
 
 
@@ -13,12 +13,31 @@ def api(scenario):
         vm.run("modprobe edu_test")
         edu, = vm.address(EDU_ID)
         check_attached(vm, edu)
-        edu_run(vm, edu, "walk")
-        edu_run(vm, edu, "stream")
+        for test in ("walk", "masks", "stream", "sizes"):
+            edu_run(vm, edu, test)
+        check_resource(vm, edu, mapped=True)
+        check(vm.table()["mappings"] == 0, "nothing is mapped any more")
         check_counts(vm, edu, mappings=4, units=2)
         check_refused(vm, edu)
         check_pinned_but_refused(vm)
         finish(vm, edu)
+
+
+def check_resource(vm, edu, mapped):
+    """A device's registers are no memory: no count, no pin, no request."""
+    before, requests = vm.table()["mappings"], vm.counter("requests")
+    edu_run(vm, edu, "resource")
+    check(f"resource: {'' if mapped else 'not '}mapped" in
+          vm.output("dmesg | tail -n 2"), "as without coIOMMU")
+    check(vm.table()["mappings"] == before, "nothing was counted")
+    check(vm.counter("requests") == requests, "nothing was requested")
+
+
+def check_way(vm, address, way):
+    """Whether the driver takes the direct or the shadowed way."""
+    lines = vm.output("cat /sys/kernel/debug/coiommu/devices").splitlines()
+    line, = [line for line in lines if line.startswith(address)]
+    check(way in line.split(), f"{address} is {way}")
 
 
 def check_refused(vm, edu):
@@ -46,6 +65,7 @@ def small_units(scenario):
         edu, = vm.address(EDU_ID)
         # 16 units twice, and two of them, or one more, once.
         check_counts(vm, edu, mappings=34, units=17)
+        edu_run(vm, edu, "sizes")
         before = vm.table("requests")
         edu_run(vm, edu, "many")
         after = vm.table("requests")
@@ -60,20 +80,82 @@ def small_units(scenario):
 
 
 def bounce(scenario):
-    """A 32-bit device in a guest with memory above 4 GiB: swiotlb."""
-    with scenario.boot(EDU, memory="6G") as vm:
+    """32-bit devices in a guest with memory above 4 GiB: swiotlb."""
+    with scenario.boot(EDU, "e1000,netdev=net", memory="6G") as vm:
         vm.load()
-        vm.run("modprobe edu_test")
+        vm.run("modprobe edu_test && modprobe e1000")
         edu, = vm.address(EDU_ID)
+        nic, = vm.address("8086:100e")
+        check_attached(vm, edu, nic)
         edu_run(vm, edu, "walk")
-        edu_run(vm, edu, "stream")
+        # Until here no sync is needed, and then one is.
+        check_way(vm, edu, "direct")
+        edu_run(vm, edu, "bounce")
+        check_way(vm, edu, "shadowed")
+        for test in ("masks", "stream", "many", "refuse", "walk"):
+            edu_run(vm, edu, test)
         check("stream: bounced yes" in vm.output("dmesg"),
               "mappings were bounced")
-        check("shadowed" in vm.output("cat /sys/kernel/debug/coiommu/devices"),
-              "the driver knows")
-        edu_run(vm, edu, "many")
-        edu_run(vm, edu, "refuse")
+        check_net(vm)
+        check_way(vm, nic, "shadowed")
+        finish(vm, edu, nic)
+
+
+def stale_mask(scenario):
+    """A mask that was set before the device was tracked: syncs still work."""
+    with scenario.boot(EDU, memory="6G") as vm:
+        vm.run("modprobe edu_test")
+        edu, = vm.address(EDU_ID)
+        vm.unbind(edu)
+        vm.load()
+        vm.run("echo 1 >/sys/module/edu_test/parameters/keep_mask")
+        vm.run(f"echo {edu} >/sys/bus/pci/drivers/edu_test/bind")
+        check_attached(vm, edu)
+        edu_run(vm, edu, "bounce")
         finish(vm, edu)
 
 
-SCENARIOS = [api, small_units, bounce]
+def force_api(scenario):
+    """swiotlb=force: the whole DMA API through bounce buffers."""
+    with scenario.boot(EDU, args="swiotlb=force") as vm:
+        vm.load()
+        vm.run("modprobe edu_test")
+        edu, = vm.address(EDU_ID)
+        check_way(vm, edu, "shadowed")
+        for test in ("walk", "masks", "stream", "many"):
+            edu_run(vm, edu, test)
+        # What swiotlb can bounce at once limits a mapping, as always.
+        most = vm.output("dmesg | grep 'masks: at most'").split()[-2]
+        check(0 < int(most) <= 256 << 10, "swiotlb's limit is told")
+        # Newer kernels refuse resources then, with and without coIOMMU.
+        release = vm.output("uname -r")
+        check_resource(vm, edu, mapped=release.startswith("6."))
+        finish(vm, edu)
+
+
+def misuse(scenario):
+    """Unmaps of what is not mapped, and more mappings than can be counted."""
+    with scenario.boot(EDU, coiommu="unpin-policy=off") as vm:
+        vm.load()
+        vm.run("modprobe edu_test")
+        edu, = vm.address(EDU_ID)
+        edu_run(vm, edu, "twice")
+        table = vm.table()
+        check(table["underflows"] == 2, "both unmaps were seen")
+        check(table["mappings"] == 0, "no count has changed")
+        check(table["pinned-units"] == 32, "no flag has changed")
+        check(vm.output("dmesg").count("is not mapped: a driver's bug") == 2,
+              "the log names both")
+        edu_run(vm, edu, "limit")
+        table = vm.table()
+        check(table["refused-maps"] == 1, "one mapping was too many")
+        check(table["mappings"] == 0, "no count is left")
+        check(table["underflows"] == 2, "no count was lost")
+        edu_run(vm, edu, "stream")
+        vm.unbind(edu)
+        check(vm.table()["mappings"] == 0, "all counts are back to 0")
+        vm.run("rmmod coiommu")
+        vm.check_clean()
+
+
+SCENARIOS = [api, small_units, bounce, stale_mask, force_api, misuse]

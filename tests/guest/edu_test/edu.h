@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* What the files of edu_test share; edu_main.c lists the tests. */
+#ifndef EDU_H
+#define EDU_H
+
+#include <linux/dma-mapping.h>
+#include <linux/io-64-nonatomic-lo-hi.h>
+#include <linux/mutex.h>
+#include <linux/pci.h>
+
+/**
+ * struct edu - a bound device
+ * @pdev: the device
+ * @regs: BAR 0
+ * @lock: one test at a time
+ * @page: what "hold" has mapped, or NULL
+ * @held: its DMA addresses
+ */
+struct edu {
+	struct pci_dev *pdev;
+	void __iomem *regs;
+	struct mutex lock;	/* one test at a time */
+	struct page *page;
+	dma_addr_t held[3];
+};
+
+/* The error of a test, with the reason in the kernel's log. */
+#define FAIL(edu, ...)							\
+	({								\
+		pci_err((edu)->pdev, __VA_ARGS__);			\
+		-EIO;							\
+	})
+
+extern unsigned int bits;
+
+int transfer(struct edu *edu, dma_addr_t addr, size_t size, bool to_ram);
+
+int test_alloc(struct edu *edu);
+int test_bounce(struct edu *edu);
+int test_hold(struct edu *edu);
+int test_limit(struct edu *edu);
+int test_many(struct edu *edu);
+int test_masks(struct edu *edu);
+int test_refuse(struct edu *edu);
+int test_release(struct edu *edu);
+int test_resource(struct edu *edu);
+int test_scatter(struct edu *edu);
+int test_sizes(struct edu *edu);
+int test_stream(struct edu *edu);
+int test_twice(struct edu *edu);
+
+#endif /* EDU_H */

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * A driver for QEMU's edu device that walks the DMA API, for the tests in
+ * tests/guest.  The device copies between its 4 KiB buffer and any DMA address,
+ * so that what the API returns is used for real.
+ *
+ * Writing a test's name to the device's "run" file in sysfs runs it; the write
+ * fails if the test does, with the reason in the kernel's log.
+ *
+ *   walk      each way to allocate, and what can be done with it (edu_alloc.c)
+ *   stream    map, sync and unmap with data, from pages as high as there are
+ *             (edu_stream.c)
+ *   resource  map what is no memory; says whether the kernel does that
+ *   bounce    streaming when some mappings are bounced, and what attributes
+ *             do then (edu_bounce.c)
+ *   many      a list that needs several requests (edu_list.c)
+ *   scatter   the largest mapping there may be, each page somewhere else
+ *   refuse    mappings of what is no RAM must fail (edu_limits.c)
+ *   masks     masks that are set and refused, and what the API says of limits
+ *   sizes     mappings of all sizes, across leaves of the table
+ *   hold      map some ranges whose units can be counted; "release" undoes it
+ *   twice     a driver's bug: unmap more than was mapped
+ *   limit     map one page until the count is at its limit
+ */
+#include <linux/delay.h>
+#include <linux/module.h>
+
+#include "edu.h"
+
+#define EDU_DMA_SRC	0x80
+#define EDU_DMA_DST	0x88
+#define EDU_DMA_COUNT	0x90
+#define EDU_DMA_CMD	0x98
+#define EDU_CMD_START	BIT(0)
+#define EDU_CMD_TO_RAM	BIT(1)
+#define EDU_BUFFER	0x40000
+
+unsigned int bits = 32;
+module_param(bits, uint, 0444);
+MODULE_PARM_DESC(bits, "width of the DMA mask");
+
+static bool keep_mask;
+module_param(keep_mask, bool, 0644);
+MODULE_PARM_DESC(keep_mask, "leave the DMA mask as the last driver set it");
+
+/**
+ * transfer - have the device copy between its buffer and memory
+ * @edu: the device
+ * @addr: DMA address
+ * @size: bytes, 4 KiB at most
+ * @to_ram: the direction
+ */
+int transfer(struct edu *edu, dma_addr_t addr, size_t size, bool to_ram)
+{
+	int tries;
+
+	writeq(to_ram ? EDU_BUFFER : addr, edu->regs + EDU_DMA_SRC);
+	writeq(to_ram ? addr : EDU_BUFFER, edu->regs + EDU_DMA_DST);
+	writeq(size, edu->regs + EDU_DMA_COUNT);
+	writeq(EDU_CMD_START | (to_ram ? EDU_CMD_TO_RAM : 0),
+	       edu->regs + EDU_DMA_CMD);
+	for (tries = 0; tries < 5000; tries++) {
+		if (!(readq(edu->regs + EDU_DMA_CMD) & EDU_CMD_START))
+			return 0;
+		usleep_range(500, 1000);
+	}
+	return FAIL(edu, "the copy does not end\n");
+}
+
+static const struct {
+	const char *name;
+	int (*run)(struct edu *edu);
+} tests[] = {
+	{ "walk", test_alloc },
+	{ "stream", test_stream },
+	{ "resource", test_resource },
+	{ "bounce", test_bounce },
+	{ "many", test_many },
+	{ "scatter", test_scatter },
+	{ "refuse", test_refuse },
+	{ "masks", test_masks },
+	{ "sizes", test_sizes },
+	{ "hold", test_hold },
+	{ "release", test_release },
+	{ "twice", test_twice },
+	{ "limit", test_limit },
+};
+
+static ssize_t run_store(struct device *dev, struct device_attribute *attr,
+			 const char *buf, size_t count)
+{
+	struct edu *edu = dev_get_drvdata(dev);
+	int i, ret = -ENOENT;
+
+	mutex_lock(&edu->lock);
+	for (i = 0; i < ARRAY_SIZE(tests); i++)
+		if (sysfs_streq(buf, tests[i].name))
+			ret = tests[i].run(edu);
+	mutex_unlock(&edu->lock);
+	return ret ?: count;
+}
+static DEVICE_ATTR_WO(run);
+
+static struct attribute *edu_attrs[] = {
+	&dev_attr_run.attr,
+	NULL
+};
+ATTRIBUTE_GROUPS(edu);
+
+static int edu_probe(struct pci_dev *pdev, const struct pci_device_id *id)
+{
+	struct edu *edu;
+	int ret;
+
+	edu = devm_kzalloc(&pdev->dev, sizeof(*edu), GFP_KERNEL);
+	if (!edu)
+		return -ENOMEM;
+	edu->pdev = pdev;
+	mutex_init(&edu->lock);
+	pci_set_drvdata(pdev, edu);
+	ret = pcim_enable_device(pdev);
+	if (ret)
+		return ret;
+	edu->regs = pcim_iomap(pdev, 0, 0);
+	if (!edu->regs)
+		return -ENOMEM;
+	if (!keep_mask)
+		ret = dma_set_mask_and_coherent(&pdev->dev, DMA_BIT_MASK(bits));
+	if (ret)
+		return ret;
+	pci_set_master(pdev);
+	return 0;
+}
+
+static void edu_remove(struct pci_dev *pdev)
+{
+	struct edu *edu = pci_get_drvdata(pdev);
+
+	if (edu->page)
+		test_release(edu);
+	pci_clear_master(pdev);
+}
+
+static const struct pci_device_id edu_ids[] = {
+	{ PCI_DEVICE(0x1234, 0x11e8) },
+	{ }
+};
+MODULE_DEVICE_TABLE(pci, edu_ids);
+
+static struct pci_driver edu_driver = {
+	.name		= KBUILD_MODNAME,
+	.id_table	= edu_ids,
+	.probe		= edu_probe,
+	.remove		= edu_remove,
+	.dev_groups	= edu_groups,
+};
+module_pci_driver(edu_driver);
+
+MODULE_DESCRIPTION("walks the DMA API with QEMU's edu device");
+MODULE_LICENSE("GPL");
