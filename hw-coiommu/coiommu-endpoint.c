@@ -118,22 +118,16 @@ uint32_t coiommu_endpoint_attach(CoiommuState *s, uint32_t endpoint)
     g_hash_table_add(s->attached, dev);
     coiommu_gate_open(&s->gate);
     trace_coiommu_attach(endpoint, dev->name, g_hash_table_size(s->attached));
+    coiommu_fallback_settle(s);
     return COIOMMU_ST_OK;
 }
 
-/* Without an attached endpoint nobody counts, so nothing may stay pinned. */
-static void detach(CoiommuState *s, PCIDevice *dev)
+static void forget(CoiommuState *s, PCIDevice *dev)
 {
-    if (!g_hash_table_contains(s->attached, dev)) {
-        return;
-    }
     coiommu_gate_close(&s->gate);
     g_hash_table_remove(s->attached, dev);
-    trace_coiommu_detach(dev->name, g_hash_table_size(s->attached));
-    if (!g_hash_table_size(s->attached)) {
-        coiommu_unpin_all(s);
-    }
     coiommu_gate_open(&s->gate);
+    trace_coiommu_detach(dev->name, g_hash_table_size(s->attached));
 }
 
 uint32_t coiommu_endpoint_detach(CoiommuState *s, uint32_t endpoint)
@@ -143,30 +137,54 @@ uint32_t coiommu_endpoint_detach(CoiommuState *s, uint32_t endpoint)
     if (!dev) {
         return COIOMMU_ST_NODEV;
     }
-    detach(s, dev);
+    if (g_hash_table_contains(s->attached, dev)) {
+        coiommu_fallback_detach_begin(s, dev);
+        forget(s, dev);
+        coiommu_fallback_detach_end(s);
+    }
     return COIOMMU_ST_OK;
 }
 
 void coiommu_endpoint_detach_all(CoiommuState *s)
 {
     trace_coiommu_detach_all(g_hash_table_size(s->attached));
+    s->voided++;
     g_hash_table_remove_all(s->attached);
+}
+
+static PCIDevice *pci_device_of(DeviceState *dev)
+{
+    return (PCIDevice *)object_dynamic_cast(OBJECT(dev), TYPE_PCI_DEVICE);
+}
+
+static void endpoint_realize(DeviceListener *listener, DeviceState *dev)
+{
+    CoiommuState *s = container_of(listener, CoiommuState, device_listener);
+    PCIDevice *pci_dev = pci_device_of(dev);
+
+    if (pci_dev && pci_device_iommu_address_space(pci_dev) == &s->as) {
+        coiommu_fallback_realized(s, pci_dev);
+    }
 }
 
 static void endpoint_unrealize(DeviceListener *listener, DeviceState *dev)
 {
     CoiommuState *s = container_of(listener, CoiommuState, device_listener);
-    PCIDevice *pci_dev = (PCIDevice *)object_dynamic_cast(OBJECT(dev),
-                                                          TYPE_PCI_DEVICE);
+    PCIDevice *pci_dev = pci_device_of(dev);
 
     if (pci_dev) {
-        detach(s, pci_dev);
+        coiommu_fallback_unrealized(s, pci_dev);
+        if (g_hash_table_contains(s->attached, pci_dev)) {
+            forget(s, pci_dev);
+        }
+        coiommu_fallback_settle(s);
         coiommu_vfio_unrealized(s, dev);
     }
 }
 
 void coiommu_endpoint_init(CoiommuState *s)
 {
+    s->device_listener.realize = endpoint_realize;
     s->device_listener.unrealize = endpoint_unrealize;
     device_listener_register(&s->device_listener);
 }

@@ -178,6 +178,7 @@ static void coiommu_realize(PCIDevice *pci_dev, Error **errp)
     coiommu_vfio_init(s);
     coiommu_as_init(s);
     coiommu_ram_init(s);
+    coiommu_fallback_init(s);
     coiommu_endpoint_init(s);
     coiommu_as_setup(s);
     /* From now on the machine refuses another IOMMU. */
@@ -202,11 +203,13 @@ static void coiommu_exit(PCIDevice *pci_dev)
     coiommu_vfio_settle(s);
     coiommu_gate_close(&s->gate);
     s->enabled = false;
+    s->pin_all = false;
     coiommu_endpoint_detach_all(s);
     coiommu_unpin_all(s);
     coiommu_gate_open(&s->gate);
     PC_MACHINE(qdev_get_machine())->iommu = NULL;
     coiommu_endpoint_exit(s);
+    coiommu_fallback_exit(s);
     coiommu_ram_exit(s);
     coiommu_as_exit(s);
     coiommu_vfio_exit(s);
@@ -217,20 +220,21 @@ static void coiommu_exit(PCIDevice *pci_dev)
 /* ---- Reset ---- */
 
 /*
- * In the exit phase, when the assigned devices have been reset and do no DMA
- * any more.  The table is not touched: after a reset its memory is no longer
- * the driver's.
+ * In the exit phase: when the whole machine is reset, the assigned devices have
+ * been reset by now and do no DMA any more.  When we alone are, they may, and
+ * then all stays pinned.  The table is not touched: after a reset its memory
+ * is no longer the driver's.
  */
 static void coiommu_reset_exit(Object *obj, ResetType type)
 {
     CoiommuState *s = COIOMMU(obj);
 
-    coiommu_vfio_settle(s);
-    coiommu_gate_close(&s->gate);
     trace_coiommu_reset(s->enabled, coiommu_pinset_totals(&s->pins).bytes);
+    coiommu_fallback_detach_begin(s, NULL);
+    coiommu_gate_close(&s->gate);
     coiommu_request_reset(s);
     coiommu_endpoint_detach_all(s);
-    coiommu_unpin_all(s);
+    coiommu_fallback_detach_end(s);
     coiommu_gate_open(&s->gate);
 }
 

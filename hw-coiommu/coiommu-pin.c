@@ -139,6 +139,7 @@ static const GArray *block_mapped(CoiommuState *s, uint64_t block)
     return coiommu_pinset_part(&s->pins, block) ?: s->ram.extents;
 }
 
+/* Without a table there is nothing to publish in, nor to withdraw from. */
 static void block_publish(CoiommuState *s, uint64_t block)
 {
     const GArray *part = coiommu_pinset_part(&s->pins, block);
@@ -146,6 +147,9 @@ static void block_publish(CoiommuState *s, uint64_t block)
     hwaddr gpa = block_start(s, block);
     CoiommuExtent piece;
 
+    if (!s->enabled) {
+        return;
+    }
     while (coiommu_ram_next(list, &gpa, block_end(s, block), &piece)) {
         hwaddr start = piece.gpa, end = piece.gpa + piece.size;
 
@@ -162,7 +166,10 @@ static void block_publish(CoiommuState *s, uint64_t block)
 
 static void block_withdraw(CoiommuState *s, uint64_t block)
 {
-    coiommu_table_withdraw(s, block_start(s, block), 1ull << s->block_shift);
+    if (s->enabled) {
+        coiommu_table_withdraw(s, block_start(s, block),
+                               1ull << s->block_shift);
+    }
 }
 
 /*
@@ -209,29 +216,39 @@ static int block_complete(CoiommuState *s, uint64_t block, GArray *part)
     return ret;
 }
 
+/*
+ * Map whatever is not mapped of a block that is entered, and publish it.
+ * @pinned: it is pinned already, as a whole or in part.
+ */
+static int block_fill(CoiommuState *s, uint64_t block, bool pinned)
+{
+    GArray *part = coiommu_pinset_part(&s->pins, block);
+    int ret = 0;
+
+    if (!pinned) {
+        ret = block_pin(s, block, COIOMMU_GUESS_NONE, 0);
+    } else if (part) {
+        ret = block_complete(s, block, part);
+    }
+    if (!ret) {
+        block_publish(s, block);
+    }
+    return ret;
+}
+
 /* As coiommu_pin_block(), without making room. */
 static int pin_attempt(CoiommuState *s, uint64_t block)
 {
     int64_t start = get_clock();
     bool pinned = coiommu_pinset_enter(&s->pins, block);
-    GArray *part;
-    int ret = 0;
+    int ret;
 
     stat64_max(&s->stats.wait_max_ns, get_clock() - start);
-    part = coiommu_pinset_part(&s->pins, block);
-    if (!pinned) {
-        ret = block_pin(s, block, COIOMMU_GUESS_NONE, 0);
-        if (!ret) {
-            coiommu_ahead_pinned(s, block);
-        }
-    } else {
+    ret = block_fill(s, block, pinned);
+    if (pinned) {
         coiommu_ahead_used(s, block);
-        if (part) {
-            ret = block_complete(s, block, part);
-        }
-    }
-    if (!ret) {
-        block_publish(s, block);
+    } else if (!ret) {
+        coiommu_ahead_pinned(s, block);
     }
     coiommu_pinset_leave(&s->pins, block);
     return ret ? ret : !pinned;
@@ -337,9 +354,7 @@ bool coiommu_unpin_try(CoiommuState *s, uint64_t block)
 static void unpin_alone(CoiommuState *s, uint64_t block)
 {
     coiommu_pinset_enter(&s->pins, block);
-    if (s->enabled) {
-        block_withdraw(s, block);
-    }
+    block_withdraw(s, block);
     coiommu_unpin_block(s, block);
     coiommu_pinset_leave(&s->pins, block);
 }
@@ -350,7 +365,7 @@ void coiommu_unpin_all(CoiommuState *s)
     CoiommuPin pin;
 
     trace_coiommu_unpin_all(totals.pinned, totals.bytes);
-    s->unpinned_all++;
+    s->voided++;
     while (totals.pinned-- &&
            coiommu_pinset_get(&s->pins, totals.pinned, &pin)) {
         unpin_alone(s, pin.block);
@@ -365,6 +380,66 @@ void coiommu_pin_publish_all(CoiommuState *s)
     for (i = 0; coiommu_pinset_get(&s->pins, i, &pin); i++) {
         block_publish(s, pin.block);
     }
+}
+
+void coiommu_pin_withdraw_all(CoiommuState *s)
+{
+    CoiommuPin pin;
+    size_t i;
+
+    for (i = 0; coiommu_pinset_get(&s->pins, i, &pin); i++) {
+        block_withdraw(s, pin.block);
+    }
+}
+
+/*
+ * Unpin what has been pinned for nothing.  With devices attached another vCPU
+ * may have counted a mapping in it by now.
+ */
+static void pin_all_undo(CoiommuState *s, const GArray *blocks)
+{
+    guint i;
+
+    for (i = 0; i < blocks->len; i++) {
+        uint64_t block = g_array_index(blocks, uint64_t, i);
+
+        if (!g_hash_table_size(s->attached)) {
+            unpin_alone(s, block);
+            continue;
+        }
+        coiommu_pinset_enter(&s->pins, block);
+        coiommu_unpin_try(s, block);
+        coiommu_pinset_leave(&s->pins, block);
+    }
+}
+
+int coiommu_pin_all(CoiommuState *s)
+{
+    g_autoptr(GArray) blocks = g_array_new(false, false, sizeof(uint64_t));
+    CoiommuExtent piece;
+    hwaddr gpa = 0;
+    int ret = 0;
+
+    while (!ret && coiommu_ram_next(s->ram.extents, &gpa, UINT64_MAX,
+                                    &piece)) {
+        uint64_t block = piece.gpa >> s->block_shift;
+        uint64_t last = (gpa - 1) >> s->block_shift;
+
+        /* Where two pieces share a block, it is pinned the second time. */
+        for (; !ret && block <= last; block++) {
+            bool pinned = coiommu_pinset_enter(&s->pins, block);
+
+            ret = block_fill(s, block, pinned);
+            coiommu_pinset_leave(&s->pins, block);
+            if (!ret && !pinned) {
+                g_array_append_val(blocks, block);
+            }
+        }
+    }
+    if (ret) {
+        pin_all_undo(s, blocks);
+    }
+    return ret;
 }
 
 /* ---- Replay into a new container ---- */
@@ -489,16 +564,14 @@ static void block_keep(CoiommuState *s, uint64_t block, const GArray *next)
     trace_coiommu_unpin_ram_gone(block, block_start(s, block),
                                  pieces_bytes(s, gone, block));
     coiommu_pinset_enter(&s->pins, block);
-    if (s->enabled) {
-        block_withdraw(s, block);
-    }
+    block_withdraw(s, block);
     pieces_unmap(s, gone, block, block_end(s, block));
     old = coiommu_pinset_part(&s->pins, block);
     coiommu_pinset_set_part(&s->pins, block, keep,
                             pieces_bytes(s, keep, block));
     if (!keep->len) {
         coiommu_unpin_block(s, block);
-    } else if (s->enabled) {
+    } else {
         block_publish(s, block);
     }
     coiommu_pinset_leave(&s->pins, block);

@@ -12,6 +12,7 @@
  *                    used yet, 0 to pin nothing ahead
  *   escape-threshold misses per second from which on pins are widened, 0 for
  *                    never
+ *   fallback         pin-all or refuse: see coiommu-fallback.c
  *
  * Counters, by qom-get, all uint64 but for the histogram; a reset does not
  * clear them:
@@ -40,6 +41,11 @@
  *   reclaims              how often a pin has found no room
  *   reclaimed-blocks      blocks that were unpinned for that
  *   pressure-events       how often the host was short of memory
+ *   fallback-active       devices now that do DMA and are not attached
+ *   fallback-bytes        bytes that are pinned now because all is, for them
+ *   fallback-pins         how often all has been pinned
+ *   fallback-pin-ns       how long that has taken the last time
+ *   fallback-refused      how often a device was kept off the bus instead
  *   requests              doorbell writes
  *   request-errors        of these, how many got another status than OK
  *   request-wait-max-ns   the longest that a request has waited for a block
@@ -96,6 +102,25 @@ static void set_policy(Object *obj, int value, Error **errp)
     coiommu_unpin_get(COIOMMU(obj), &settings);
     settings.policy = value;
     coiommu_unpin_set(COIOMMU(obj), &settings);
+}
+
+static const QEnumLookup fallback_lookup = {
+    .array = (const char *const[]) {
+        [false] = "pin-all",
+        [true] = "refuse",
+    },
+    .size = 2,
+};
+
+static int get_fallback(Object *obj, Error **errp)
+{
+    return COIOMMU(obj)->fallback.refuse;
+}
+
+/* It counts when a device comes to do DMA, not for those that do. */
+static void set_fallback(Object *obj, int value, Error **errp)
+{
+    COIOMMU(obj)->fallback.refuse = value;
 }
 
 /**
@@ -231,6 +256,12 @@ void coiommu_properties_class_init(ObjectClass *klass)
                                    get_policy, set_policy);
     object_class_property_set_description(klass, "unpin-policy",
         "When idle memory is unpinned: off, lazy, timeout");
+    object_class_property_add_enum(klass, "fallback", "CoiommuFallbackKind",
+                                   &fallback_lookup, get_fallback,
+                                   set_fallback);
+    object_class_property_set_description(klass, "fallback",
+        "What to do for a device that is used without the guest's driver: "
+        "pin-all, refuse");
     for (i = 0; i < ARRAY_SIZE(number_settings); i++) {
         const Setting *setting = &number_settings[i];
 
@@ -316,6 +347,23 @@ static void get_containers(Object *obj, Visitor *v, const char *name,
     visit_counter(v, name, coiommu_vfio_containers(COIOMMU(obj)), errp);
 }
 
+static void get_untracked(Object *obj, Visitor *v, const char *name,
+                          void *opaque, Error **errp)
+{
+    /* Until realize there is no bus to look at. */
+    visit_counter(v, name, DEVICE(obj)->realized ?
+                  coiommu_fallback_untracked(COIOMMU(obj)) : 0, errp);
+}
+
+static void get_fallback_bytes(Object *obj, Visitor *v, const char *name,
+                               void *opaque, Error **errp)
+{
+    CoiommuState *s = COIOMMU(obj);
+
+    visit_counter(v, name, s->pin_all ? coiommu_pinset_totals(&s->pins).bytes :
+                  0, errp);
+}
+
 static void get_stat(Object *obj, Visitor *v, const char *name, void *opaque,
                      Error **errp)
 {
@@ -373,6 +421,11 @@ void coiommu_properties_init(CoiommuState *s)
     add_stat(s, "reclaims", &s->stats.reclaims);
     add_stat(s, "reclaimed-blocks", &s->stats.reclaimed_blocks);
     add_stat(s, "pressure-events", &s->stats.pressure_events);
+    add_getter(s, "fallback-active", get_untracked);
+    add_getter(s, "fallback-bytes", get_fallback_bytes);
+    add_stat(s, "fallback-pins", &s->stats.fallback_pins);
+    add_stat(s, "fallback-pin-ns", &s->stats.fallback_pin_ns);
+    add_stat(s, "fallback-refused", &s->stats.fallback_refused);
     add_stat(s, "requests", &s->stats.requests);
     add_stat(s, "request-errors", &s->stats.request_errors);
     add_stat(s, "request-wait-max-ns", &s->stats.wait_max_ns);

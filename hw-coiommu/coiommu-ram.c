@@ -223,14 +223,16 @@ static void ram_begin(MemoryListener *listener)
     CoiommuState *s = container_of(listener, CoiommuState, ram.listener);
 
     coiommu_gate_close(&s->gate);
+    s->ram.changed = false;
     g_array_set_size(s->ram.pending, 0);
 }
 
-/* The last listener's commit. */
+/* The last listener's commit: containers tell of their errors again. */
 static void ram_transaction_end(MemoryListener *listener)
 {
     CoiommuState *s = container_of(listener, CoiommuState, ram.last_listener);
 
+    coiommu_fallback_transaction(s, s->ram.changed);
     coiommu_gate_open(&s->gate);
 }
 
@@ -267,6 +269,7 @@ static void ram_commit(MemoryListener *listener)
     }
     coiommu_pin_ram_changing(s, s->ram.pending);
 
+    s->ram.changed = true;
     g_array_unref(s->ram.extents);
     s->ram.extents = s->ram.pending;
     s->ram.pending = extents_new();

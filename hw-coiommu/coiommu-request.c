@@ -66,10 +66,12 @@ static uint32_t cmd_enable(CoiommuState *s)
 
 static uint32_t cmd_disable(CoiommuState *s)
 {
+    coiommu_fallback_detach_begin(s, NULL);
     coiommu_gate_close(&s->gate);
     coiommu_endpoint_detach_all(s);
-    coiommu_unpin_all(s);
+    coiommu_pin_withdraw_all(s);
     s->enabled = false;
+    coiommu_fallback_detach_end(s);
     coiommu_gate_open(&s->gate);
     return COIOMMU_ST_OK;
 }
@@ -159,13 +161,13 @@ static void gate_enter_with_bql(CoiommuState *s)
 /* Let those in who wait for us to leave the gate.  Returns a COIOMMU_ST_*. */
 static uint32_t pin_pause(CoiommuState *s, const CoiommuRequest *req)
 {
-    unsigned unpinned_all = s->unpinned_all;
+    unsigned voided = s->voided;
 
     trace_coiommu_request_pause();
     coiommu_gate_leave(&s->gate);
     gate_enter_with_bql(s);
     /* What we have pinned so far may be gone, and the request page as well. */
-    if (s->unpinned_all != unpinned_all) {
+    if (s->voided != voided) {
         return COIOMMU_ST_PENDING;
     }
     return pin_check(s, req);

@@ -208,6 +208,9 @@ bool coiommu_unpin_reclaim(CoiommuState *s)
 {
     unsigned freed = 0;
 
+    if (s->pin_all) {
+        return false;
+    }
     coiommu_ahead_no_room(s);
     if (coiommu_pinset_totals(&s->pins).guesses) {
         freed = reclaim_turn(s, filter_guess, true);
@@ -282,11 +285,12 @@ static void unpin_pass(CoiommuState *s, const CoiommuUnpinSettings *settings,
         if (!coiommu_gate_enter(&s->gate)) {
             break;
         }
-        if (s->enabled) {
+        if (s->enabled && !s->pin_all) {
             turn->policy.has_accessed = s->features & COIOMMU_F_ACCESSED;
             gone += unpin_slice(s, turn, pass, hurry, slice);
         } else {
             turn->hand = 0;
+            turn->partial = s->pin_all;
         }
         coiommu_gate_leave(&s->gate);
         left -= slice;

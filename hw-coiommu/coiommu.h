@@ -6,6 +6,7 @@
  *   coiommu-properties.c  counters, and settings that change at run time
  *   coiommu-request.c     registers, commands, doorbell and requests
  *   coiommu-endpoint.c    which devices are tracked and which are attached
+ *   coiommu-fallback.c    devices that do DMA without being attached
  *   coiommu-pressure.c    host memory pressure
  *   coiommu-unpin.c       the unpin thread, and reclaim
  *   coiommu-ahead.c       pinning ahead, and escape
@@ -17,9 +18,10 @@
  *   core/                 logic without QEMU, unit-tested by itself
  *
  * Calls go downwards in this list only, except that a change of guest RAM
- * (coiommu-ram.c) and a new container (coiommu-as.c) go up to coiommu-pin.c,
- * that a pin which finds no room goes up to coiommu-unpin.c, and that
- * coiommu-pin.c tells coiommu-ahead.c what it does, which only takes a note.
+ * (coiommu-ram.c) goes up to coiommu-pin.c and coiommu-fallback.c, a new
+ * container (coiommu-as.c) to coiommu-pin.c, that a pin which finds no room
+ * goes up to coiommu-unpin.c, and that coiommu-pin.c tells coiommu-ahead.c what
+ * it does, which only takes a note.
  *
  * Locking.  Three kinds of threads meet: those with the big QEMU lock (BQL),
  * which set things up and change them; vCPUs in a PIN request, without the BQL
@@ -28,7 +30,7 @@
  * taken:
  *
  *   BQL        whoever changes what is not per block: enabled or not, attached
- *              endpoints, guest RAM, containers.
+ *              endpoints, pin-all, guest RAM, containers.
  *   the gate   (core/gate.h) closed by these while they do it.  Inside are the
  *              others.  Who has the BQL need not go inside: nobody else can
  *              change anything.  Nobody inside takes the BQL.
@@ -45,6 +47,7 @@
 #define COIOMMU_H
 
 #include "coiommu-compat.h"
+#include "coiommu-fallback.h"
 #include "hw/pci/pci_device.h"
 #include "hw/qdev-core.h"
 #include "qemu/notify.h"
@@ -113,12 +116,14 @@ typedef struct CoiommuExtent {
  * @last_listener: the same, called after all others
  * @extents: CoiommuExtent, ascending, disjoint
  * @pending: the list that the memory transaction in progress builds
+ * @changed: that transaction has changed @extents
  */
 typedef struct CoiommuRam {
     MemoryListener listener;
     MemoryListener last_listener;
     GArray *extents;
     GArray *pending;
+    bool changed;
 } CoiommuRam;
 
 /* The last bucket of the histogram has all calls from half a second on. */
@@ -148,6 +153,9 @@ typedef struct CoiommuStats {
     Stat64 reclaims;
     Stat64 reclaimed_blocks;
     Stat64 pressure_events;
+    Stat64 fallback_pins;
+    Stat64 fallback_pin_ns;
+    Stat64 fallback_refused;
     Stat64 requests;
     Stat64 request_errors;
     Stat64 wait_max_ns;
@@ -271,8 +279,12 @@ struct CoiommuState {
     /* PCIDevice *, without a reference: unplug takes them out.  State. */
     GHashTable *attached;
 
-    /* How often everything has been unpinned, in use or not.  State. */
-    unsigned unpinned_all;
+    /* How often requests in progress have become void.  State. */
+    unsigned voided;
+
+    /* All guest RAM is pinned or about to be, and nothing goes.  State. */
+    bool pin_all;
+    CoiommuFallback fallback;
 
     /* State. */
     CoiommuRam ram;
@@ -455,6 +467,13 @@ int coiommu_pin_block(CoiommuState *s, uint64_t block);
 int coiommu_pin_guess(CoiommuState *s, uint64_t block, CoiommuGuess guess,
                       uint64_t ahead);
 
+/*
+ * Pin all guest RAM that is not pinned yet.  Returns 0, or the negative errno
+ * of the first block that fails; then what has been pinned here is unpinned,
+ * but for what has come into use.  BQL, gate closed.
+ */
+int coiommu_pin_all(CoiommuState *s);
+
 /* Unmap a block that is entered, pinned, and withdrawn from the table. */
 void coiommu_unpin_block(CoiommuState *s, uint64_t block);
 
@@ -469,6 +488,9 @@ void coiommu_unpin_all(CoiommuState *s);
 
 /* Publish what is pinned in a table that the guest has just enabled. */
 void coiommu_pin_publish_all(CoiommuState *s);
+
+/* Clear PINNED in a table that is given up, and leave pinned what is. */
+void coiommu_pin_withdraw_all(CoiommuState *s);
 
 /*
  * Map the pinned blocks in [start, last] into a container that has just been

@@ -112,6 +112,10 @@ void memory_listener_unregister(MemoryListener *one)
 }
 
 /* coiommu-pin.c unpins what goes; here nothing is pinned. */
+void coiommu_fallback_transaction(CoiommuState *s, bool changed)
+{
+}
+
 void coiommu_pin_ram_changing(CoiommuState *s, GArray *next)
 {
     g_assert_cmpuint(s->gate.closed, >, 0);

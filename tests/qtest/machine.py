@@ -61,7 +61,8 @@ class Machine:
         for device in (devices or vfio_user_row)(self):
             command += ["-device", device]
         print(" ".join(command), file=log, flush=True)
-        self.process = subprocess.Popen(command, stderr=log)
+        with open(self.path("stderr"), "w") as stderr:
+            self.process = subprocess.Popen(command, stderr=stderr)
         try:
             self._qtest = self._accept(qtest)
             self._qmp = self._accept(qmp)
@@ -103,11 +104,18 @@ class Machine:
         print(f"QEMU ended with {status}", file=self.log)
         for server in self.servers:
             server.close()
+        self.log.write("".join(self.said()))
         if os.path.exists(self.path("trace")):
             with open(self.path("trace"), errors="replace") as trace:
                 lines = [line for line in trace if "_register_" not in line]
                 self.log.write("".join(lines[-3000:]))
         self.folder.cleanup()
+
+    def said(self, *words):
+        """The lines that QEMU has printed so far that have these words."""
+        with open(self.path("stderr"), errors="replace") as stderr:
+            return [line for line in stderr
+                    if all(word in line for word in words)]
 
     def traced(self, event):
         """How often a trace event has come up; to be asked after quit()."""

@@ -338,8 +338,8 @@ def test_edu(t):
                                          0xfd000000),
                                         (endpoint(1, 0), 1, 0, 0xfd800000)):
             machine.config_write(bus, devfn, 0x10, bar)
-            machine.config_write(bus, devfn, 0x04, 6, size=2)
             t.equal(guest.attach(number), ABI.ST_OK, "ATTACH")
+            machine.config_write(bus, devfn, 0x04, 6, size=2)
             faults = machine.counter("dma-faults")
             machine.write_bytes(0x4000000, b"from the guest")
             t.equal(edu_copy(machine, bar, 0x4000000, 0x4001000), bytes(14),
@@ -350,7 +350,13 @@ def test_edu(t):
             t.equal(edu_copy(machine, bar, 0x4000000, 0x4001000),
                     b"from the guest", "copy by DMA after the pin")
             t.equal(machine.counter("dma-faults"), faults, "faults")
+            # Without a driver it reaches everything.
             t.equal(guest.detach(number), ABI.ST_OK, "DETACH")
+            machine.write_bytes(0x8001000, bytes(14))
+            t.equal(edu_copy(machine, bar, 0x4000000, 0x8001000),
+                    b"from the guest", "copy by DMA after DETACH")
+            t.equal(machine.counter("dma-faults"), faults, "faults")
+            machine.config_write(bus, devfn, 0x04, 2, size=2)
             t.equal(machine.counter("pinned-bytes"), 0, "pinned-bytes")
             machine.write_bytes(0x4001000, bytes(14))
 

@@ -2,6 +2,7 @@
 """What is pinned, when, and in which containers."""
 
 import errno
+import time
 
 from guest import ABI, Guest, endpoint
 from machine import vfio_user
@@ -320,7 +321,12 @@ def test_dma_messages(t):
         t.equal(server.dma_write(0x4000200, b"from the device"), 0, "write")
         t.equal(machine.read_bytes(0x4000200, 15), b"from the device", "data")
         t.equal(machine.counter("dma-faults"), faults, "dma-faults")
-        t.equal(guest.disable(), ABI.ST_OK, "DISABLE")
+        machine.set("unpin-interval", 5)
+        machine.set("unpin-policy", "lazy")
+        end = time.monotonic() + 10
+        while machine.counter("pinned-blocks"):
+            t.equal(time.monotonic() < end, True, "unpinned in time")
+            time.sleep(0.01)
         t.equal(isinstance(server.dma_read(0x4000100, 12), int), True,
                 "a read after the unpin is refused")
         t.equal(machine.counter("dma-faults") > faults, True, "dma-faults")

@@ -31,6 +31,7 @@ UNMAP_ALL = 2
 
 CONFIG_REGION = 7
 CONFIG_SIZE = 256
+COMMAND = 4
 
 
 class Failure(Exception):
@@ -48,6 +49,7 @@ class VfioUserServer:
         self._order = []        # iovas of maps, ascending
         self.events = []        # ("map"|"unmap", iova, size, errno)
         self.violations = []    # what type1 would have refused
+        self.commands = []      # (PCI_COMMAND as written, bytes mapped then)
         self.resets = 0
         self.delay = 0          # seconds, before the reply to a map
         self.connected = threading.Event()
@@ -306,6 +308,9 @@ class VfioUserServer:
         if region == CONFIG_REGION and 4 <= offset < CONFIG_SIZE - count and \
                 offset not in (8, 9, 10, 11):
             self._config[offset:offset + count] = body[16:16 + count]
+            if offset <= COMMAND < offset + count:
+                self.commands.append((body[16 + COMMAND - offset],
+                                      self.mapped_bytes()))
         return body[:16]
 
     def _reset(self, _):
