@@ -45,10 +45,11 @@ class Guest:
     args: further kernel arguments
     kernel: vmlinux, which boots faster, or vmlinuz.  QEMU loads the former
         anew at each reset, and waking up from suspend to RAM is one.
+    boot: what -boot says
     """
 
     def __init__(self, qemu, image, devices, coiommu="", args="",
-                 memory="512M", kernel="vmlinux"):
+                 memory="512M", kernel="vmlinux", boot="strict=on"):
         self.folder = tempfile.TemporaryDirectory(prefix="coiommu-guest-")
         listener = self._listen("serial")
         monitor = self._listen("qmp")
@@ -57,7 +58,7 @@ class Guest:
             qemu, "-M", "q35", "-accel", "tcg,thread=multi",
             "-cpu", "max,la57=off,erms=off,fsrm=off", "-smp", "2",
             "-m", memory, "-nodefaults", "-no-user-config", "-no-reboot",
-            "-display", "none", "-boot", "strict=on",
+            "-display", "none", "-boot", boot,
             "-chardev", f"socket,id=s0,path={self.folder.name}/serial",
             "-serial", "chardev:s0",
             "-chardev", f"socket,id=m0,path={self.folder.name}/qmp",

@@ -39,6 +39,8 @@ def late(scenario):
         line = f"{edu}: coiommu: not tracked: bound to edu_test before"
         check(log.count(line) == 1, "one line names the device")
         check(vm.counter("attached-endpoints") == 0, "nothing is attached")
+        # It works all the same.
+        edu_run(vm, edu, "walk")
         vm.unbind(edu)
         vm.run(f"echo {edu} > /sys/bus/pci/drivers/edu_test/bind")
         check_attached(vm, edu)

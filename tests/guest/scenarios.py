@@ -15,6 +15,7 @@ import tempfile
 
 import devices
 import dma_api
+import fallback
 import kexec
 import life
 import power
@@ -23,7 +24,7 @@ import watch
 from checks import Scenario
 from guest import Failure
 
-MODULES = [devices, dma_api, kexec, life, power, stress, watch]
+MODULES = [devices, dma_api, fallback, kexec, life, power, stress, watch]
 
 
 def main():
