@@ -12,6 +12,7 @@
 #   kernel building a kernel from source
 #   tests  what the tests want on top
 #   fuzz   clang's fuzzer, for the pure logic
+#   boot   a disk to boot from, and UEFI firmware to do that
 #   bench  load generators, and gnuplot for the pictures
 declare -A PACKAGES=(
     [qemu]="build-essential pkg-config ninja-build python3-venv git patch
@@ -24,6 +25,7 @@ declare -A PACKAGES=(
     [tests]="python3 git perl sparse shellcheck pkg-config libglib2.0-dev
         ninja-build meson spin"
     [fuzz]="build-essential pkg-config libglib2.0-dev clang libclang-rt-14-dev"
+    [boot]="syslinux syslinux-common mtools ovmf"
     [bench]="fio sockperf gnuplot-nox"
 )
 

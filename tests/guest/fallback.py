@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Devices that are used without our driver: all memory is pinned for them."""
 
+import hashlib
+import shutil
 import time
 
 from checks import (EDU, EDU_ID, check_attached, check_disk, check_net,
@@ -9,6 +11,7 @@ from guest import check
 
 MIB = 1 << 20
 NVME, NIC = "nvme,serial=1,drive=disk", "e1000e,netdev=net"
+OVMF = "/usr/share/OVMF/OVMF"
 # Of a guest with 512 MiB: all but the legacy hole.
 ALL = 512 * MIB - 0x60000
 
@@ -196,4 +199,41 @@ def firmware(scenario):
             finish(vm, nvme)
 
 
-SCENARIOS = [unaware, late_module, userspace, refused, firmware]
+def boot_from_disk(scenario, *firmware):
+    """From a tracked disk, by firmware and boot loader, to our driver."""
+    shutil.copyfile(f"{scenario.image}/disk", scenario.disk)
+    with open(scenario.disk, "rb") as disk:
+        want = hashlib.sha256(disk.read(32 * MIB)).hexdigest()
+    with scenario.boot(f"{NVME},bootindex=0", firmware=firmware) as vm:
+        print({name: vm.counter(name) for name in
+               ("fallback-pins", "fallback-pin-ns")}, flush=True)
+        check_all(vm, 1)
+        vm.load()
+        vm.run("modprobe nvme")
+        nvme, = vm.address("1b36:0010")
+        check_attached(vm, nvme)
+        wait_less(vm, 64 * MIB)
+        vm.wait("test -b /dev/nvme0n1")
+        check(want in vm.output("dd if=/dev/nvme0n1 bs=1M count=32 2>/dev/null "
+                                "| sha256sum"), "what is on the disk")
+        check_disk(vm)
+        check_pinned(vm)
+        finish(vm, nvme)
+
+
+def seabios(scenario):
+    """SeaBIOS and SYSLINUX from a tracked disk."""
+    boot_from_disk(scenario)
+
+
+def ovmf(scenario):
+    """OVMF from a tracked disk."""
+    boot_from_disk(
+        scenario,
+        "-drive", "if=pflash,format=raw,readonly=on,"
+        f"file={OVMF}_CODE_4M.fd",
+        "-drive", "if=pflash,format=raw,snapshot=on,"
+        f"file={OVMF}_VARS_4M.fd")
+
+
+SCENARIOS = [unaware, late_module, userspace, refused, firmware, seabios, ovmf]

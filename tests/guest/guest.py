@@ -46,14 +46,21 @@ class Guest:
     kernel: vmlinux, which boots faster, or vmlinuz.  QEMU loads the former
         anew at each reset, and waking up from suspend to RAM is one.
     boot: what -boot says
+    firmware: arguments for QEMU that let firmware boot from a disk; without
+    them QEMU brings the kernel
     """
 
     def __init__(self, qemu, image, devices, coiommu="", args="",
-                 memory="512M", kernel="vmlinux", boot="strict=on"):
+                 memory="512M", kernel="vmlinux", boot="strict=on",
+                 firmware=None):
         self.folder = tempfile.TemporaryDirectory(prefix="coiommu-guest-")
         listener = self._listen("serial")
         monitor = self._listen("qmp")
         device = "coiommu,id=coi,x-track-emulated=on"
+        if firmware is None:
+            firmware = ["-kernel", f"{image}/{kernel}",
+                        "-initrd", f"{image}/initrd",
+                        "-append", f"{KERNEL_ARGS} {args}"]
         command = [
             qemu, "-M", "q35", "-accel", "tcg,thread=multi",
             "-cpu", "max,la57=off,erms=off,fsrm=off", "-smp", "2",
@@ -63,8 +70,7 @@ class Guest:
             "-serial", "chardev:s0",
             "-chardev", f"socket,id=m0,path={self.folder.name}/qmp",
             "-mon", "chardev=m0,mode=control",
-            "-kernel", f"{image}/{kernel}", "-initrd", f"{image}/initrd",
-            "-append", f"{KERNEL_ARGS} {args}",
+            *firmware,
             "-device", f"{device},{coiommu}" if coiommu else device,
             *devices]
         print("+", " ".join(command), flush=True)
@@ -142,7 +148,7 @@ class Guest:
 
     def wait_ready(self):
         """Wait for /init of a kernel that has been started."""
-        self._read_until(rb"@ready\r?\n", 120)
+        self._read_until(rb"@ready\r?\n", 240)
 
     def run(self, command, ok=True, timeout=60):
         """Run a shell command in the guest: its status and its output.

@@ -60,7 +60,7 @@ def kexec(scenario):
         for _ in range(2):
             nvme, edu = drivers(vm)
             check_disk(vm)
-            # edu's driver has no shutdown: its mappings are there to the end.
+            # edu's driver unmaps nothing at shutdown: its mappings stay.
             edu_run(vm, edu, "hold")
             check_attached(vm, nvme, edu)
             check_pinned(vm)

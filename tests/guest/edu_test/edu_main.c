@@ -141,6 +141,12 @@ static void edu_remove(struct pci_dev *pdev)
 	pci_clear_master(pdev);
 }
 
+/* As drivers of disks and NICs do; else all memory is pinned for the device. */
+static void edu_shutdown(struct pci_dev *pdev)
+{
+	pci_clear_master(pdev);
+}
+
 static const struct pci_device_id edu_ids[] = {
 	{ PCI_DEVICE(0x1234, 0x11e8) },
 	{ }
@@ -152,6 +158,7 @@ static struct pci_driver edu_driver = {
 	.id_table	= edu_ids,
 	.probe		= edu_probe,
 	.remove		= edu_remove,
+	.shutdown	= edu_shutdown,
 	.dev_groups	= edu_groups,
 };
 module_pci_driver(edu_driver);
