@@ -318,13 +318,17 @@ guest_fixed_load() {
 
 # ---- driver -----------------------------------------------------------------
 
-# Give the assigned devices back and unload the module.
-guest_unload() {
+# Take the assigned devices from their drivers.
+guest_unbind() {
     local d
     for d in /sys/bus/pci/drivers/nvme/0000:* /sys/bus/pci/drivers/igb/0000:*; do
         [ ! -e "$d" ] || echo "${d##*/}" >"${d%/*}/unbind" || return
     done
-    rmmod coiommu
+}
+
+# The same, and unload the module.
+guest_unload() {
+    guest_unbind && rmmod coiommu
 }
 
 # Keep the devices busy, in the background.

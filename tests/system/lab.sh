@@ -159,14 +159,18 @@ order() {
     grep -q 'coiommu.*before.*vfio' "$VM_LOGS/order.qemu"
 }
 
-# Proof that a wrong DMA would be seen: edu reads guest memory that nothing has
-# pinned.
+# Proof that a wrong DMA would be seen: edu, for which all memory is pinned as the
+# guest has no driver for it, reads where there is none.
 wrong_dma() {
     local faults
     vm_up wrong_dma "$MEM" "${coiommu[@]}" -device "vfio-pci,host=$edu,id=edu0" ||
         fail "$VM_ERROR"
-    # In the guest: the first 4 KiB at 256 MiB, to the device's own buffer.
+    # In the guest: 4 KiB at 256 MiB, to the device's own buffer.
     vm_run 30 "edu_read 0x10000000" || fail "edu didn't do as told"
+    faults=$(host_faults wrong_dma)
+    [ "$faults" -eq 0 ] || fail "$faults IOMMU faults in memory that is pinned"
+    # And at 1 GiB.
+    vm_run 30 "edu_read 0x40000000" || fail "edu didn't do as told"
     vm_quit
     faults=$(host_faults wrong_dma)
     echo "$faults IOMMU faults"
