@@ -19,12 +19,14 @@ import fallback
 import kexec
 import life
 import power
+import security
 import stress
 import watch
 from checks import Scenario
 from guest import Failure
 
-MODULES = [devices, dma_api, fallback, kexec, life, power, stress, watch]
+MODULES = [devices, dma_api, fallback, kexec, life, power, security, stress,
+           watch]
 
 
 def main():
