@@ -4,6 +4,8 @@
 # dracut: put coiommu into the image, host-only or not, and load it before udev
 # loads the drivers of assigned devices, because a device that has its driver
 # already is not tracked.
+#
+# shellcheck disable=SC2154  # dracut sets kernel and initdir
 
 # called by dracut: not for a kernel that the module was not built for
 check() {
