@@ -14,6 +14,7 @@
 #   fuzz   clang's fuzzer, for the pure logic
 #   boot   a disk to boot from, and UEFI firmware to do that
 #   bench  load generators, and gnuplot for the pictures
+#   package  making Debian systems, to install the guest driver in them
 declare -A PACKAGES=(
     [qemu]="build-essential pkg-config ninja-build python3-venv git patch
         xz-utils perl libglib2.0-dev zlib1g-dev libpixman-1-dev libslirp-dev
@@ -27,11 +28,12 @@ declare -A PACKAGES=(
     [fuzz]="build-essential pkg-config libglib2.0-dev clang libclang-rt-14-dev"
     [boot]="syslinux syslinux-common mtools ovmf"
     [bench]="fio sockperf gnuplot-nox"
+    [package]="mmdebstrap cpio git"
 )
 
-# need_packages GROUP...: make sure that the packages of the groups (qemu,
-# guest, rig, kernel, tests, fuzz, bench) are installed.  Says what it installs;
-# without root's rights it says what to install and ends the script.
+# need_packages GROUP...: make sure that the packages of the groups above are
+# installed.  Says what it installs; without root's rights it says what to
+# install and ends the script.
 need_packages() {
     local group list missing
     list=""

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""boot.py QEMU IMAGE DISK: boot from an NVMe disk behind coIOMMU.
+
+IMAGE is a folder with a kernel, vmlinux, and a distribution's initrd.  DISK
+holds a system whose init obeys the console, as tests/guest/init does.  The
+initrd must have loaded coiommu before nvme: then the disk is tracked, and its
+file system can be mounted at all, because DMA that nobody has counted fails.
+"""
+
+import os
+import sys
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(HERE, "..", "guest"))
+
+from guest import Failure, Guest, check  # noqa: E402 (the path comes first)
+
+
+def main(qemu, image, disk):
+    devices = ["-drive", f"if=none,id=disk,file={disk},format=raw,snapshot=on",
+               "-device", "nvme,serial=coiommu,drive=disk"]
+    with Guest(qemu, image, devices, memory="1G",
+               args="root=/dev/nvme0n1 rootfstype=ext4 rw") as guest:
+        guest.run("grep -q '^/dev/nvme0n1 / ext4' /proc/mounts")
+        log = guest.output("dmesg | grep -E 'coiommu|nvme'")
+        ours = log.find("coiommu 0000:")
+        check(0 <= ours < log.find("nvme nvme0: pci function"),
+              "coiommu has come before nvme")
+        check("not tracked" not in log, "no device was left out")
+        check(guest.counter("attached-endpoints") == 1, "the disk is tracked")
+        check(guest.table()["mappings"] > 0, "its mappings are counted")
+        check(guest.counter("pinned-bytes") > 0, "they are pinned")
+        guest.check_clean()
+
+
+if __name__ == "__main__":
+    try:
+        main(*sys.argv[1:])
+    except Failure as failure:
+        sys.exit(f"FAILED: {failure}")
