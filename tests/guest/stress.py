@@ -37,7 +37,7 @@ def stress_for(scenario, seconds, coiommu=UNPIN_FAST, may_fail=False,
         books, table = state(vm), vm.table()
         for name in ("mapped-units", "mappings"):
             check(books[name] == table[name] > 0, f"{name} are as in the books")
-        check(books["maps"] > 100 * seconds, "much was mapped")
+        check(books["maps"] > 10 * seconds, "much was mapped")
         check(books["transfers"] > seconds // 2, "the devices copied")
         check(books["refused"] > 0, "mappings of firmware were refused")
         check(may_fail or books["refused"] == vm.counter("request-errors"),
@@ -47,7 +47,7 @@ def stress_for(scenario, seconds, coiommu=UNPIN_FAST, may_fail=False,
                  "unpin-races", "repins", "pinned-bytes-peak")
         counters = {name: vm.counter(name) for name in names}
         print(counters, flush=True)
-        check(counters["lazy-unpinned-blocks"] > 10 * seconds,
+        check(counters["lazy-unpinned-blocks"] > seconds,
               "much was unpinned")
         vm.run(f"echo > {FOLDER}/drain")
         check(vm.table()["mappings"] == 0, "all counts are back to 0")

@@ -7,6 +7,7 @@
 
 #include <linux/dma-direction.h>
 #include <linux/interrupt.h>
+#include <linux/irq_work.h>
 #include <linux/pci.h>
 #include <linux/prandom.h>
 #include <linux/scatterlist.h>
@@ -98,7 +99,8 @@ struct stress_pool {
  * @gfp: how it may allocate
  * @rng: its random numbers
  * @task: a thread, while one runs
- * @call: runs in hard interrupt
+ * @call: interrupts the CPU, and asks for @work
+ * @work: runs in hard interrupt
  * @called: it will run, or runs
  * @tasklet: runs in soft interrupt
  * @pool: one for each device
@@ -115,6 +117,7 @@ struct stress_worker {
 	struct rnd_state rng;
 	struct task_struct *task;
 	call_single_data_t call;
+	struct irq_work work;
 	atomic_t called;
 	struct tasklet_struct tasklet;
 	struct stress_pool pool[STRESS_DEVICES];

@@ -78,10 +78,14 @@ static void page_sync(struct stress_mapping *m, bool for_device)
 		dma_sync_single_for_cpu(m->dev, m->addr, m->size, m->dir);
 }
 
-/* A register of the device itself: it is no memory, and nobody counts it. */
+/*
+ * A register of the device itself: it is no memory, and nobody counts it.  All
+ * map the same, which is only allowed to be read.
+ */
 static int resource_map(struct stress_worker *w, struct stress_mapping *m)
 {
 	m->cpu = NULL;
+	m->dir = DMA_TO_DEVICE;
 	m->size = 1 + stress_below(w, 4 * PAGE_SIZE);
 	m->addr = dma_map_resource(m->dev,
 				   pci_resource_start(to_pci_dev(m->dev), 0),

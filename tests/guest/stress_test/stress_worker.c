@@ -41,14 +41,23 @@ static void run_softirq(struct tasklet_struct *tasklet)
 }
 
 /* The worker in hard interrupt is followed by its CPU's in soft interrupt. */
-static void run_hardirq(void *data)
+static void run_hardirq(struct irq_work *work)
 {
-	struct stress_worker *w = data;
+	struct stress_worker *w = container_of(work, struct stress_worker,
+					       work);
 
 	step(w);
 	tasklet_schedule(&w[1].tasklet);
 	/* The step is done for whoever calls next, or waits for the end. */
 	atomic_set_release(&w->called, 0);
+}
+
+/* Not every lock may be taken here, but in what follows at once. */
+static void run_call(void *data)
+{
+	struct stress_worker *w = data;
+
+	irq_work_queue(&w->work);
 }
 
 static void interrupt_somebody(struct stress_worker *w)
@@ -104,7 +113,8 @@ static void init_worker(struct stress_worker *w, unsigned int context, int cpu,
 	w->index = index;
 	w->gfp = __GFP_NOWARN |
 		 (context == STRESS_THREAD ? GFP_KERNEL : GFP_ATOMIC);
-	INIT_CSD(&w->call, run_hardirq, w);
+	INIT_CSD(&w->call, run_call, w);
+	init_irq_work(&w->work, run_hardirq);
 	tasklet_setup(&w->tasklet, run_softirq);
 }
 
