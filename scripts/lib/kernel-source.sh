@@ -7,6 +7,7 @@
 #
 # A kernel is tinyconfig, with kernel-source.config on top (what any machine of
 # the rig needs), with the caller's fragments on top of that.  What is later wins.
+# What is named *.patch is no fragment but a change of the source.
 # It is laid out in build/kernels/KVER as if it had come in Debian's packages, so
 # that whatever takes the release of a stock kernel takes that of one of these:
 # rig_guest_image, rig_l1_image, kernel_modules_into, and guest_module, which
@@ -44,6 +45,7 @@ _kernel_source() {
     apt_fetch "$dir/package" "$package/$suite" || return
     step "kernel-$name-unpack" tar -C "$dir/src" --strip-components=1 \
         -xJf "$dir/package/usr/src/$package.tar.xz" || return
+    step "kernel-$name-patch" _kernel_source_patch "$dir/src" "$@" || return
     step "kernel-$name-config" _kernel_source_config "$name" "$dir/src" "$@" || return
     step "kernel-$name-build" \
         make -C "$dir/src" -j"$(nproc)" bzImage modules || return
@@ -52,10 +54,21 @@ _kernel_source() {
     stamp_set "$dir/built" "$key"
 }
 
+_kernel_source_patch() {
+    local src=$1 file
+    shift
+    for file in "$@"; do
+        [[ $file != *.patch ]] || patch -d "$src" -p1 <"$file" || return
+    done
+}
+
 _kernel_source_config() {
-    local name=$1 src=$2 asked=$2/asked.config
+    local name=$1 src=$2 asked=$2/asked.config file
     shift 2
-    cat "$KERNEL_SOURCE_LIB.config" "$@" >"$asked" || return
+    cp "$KERNEL_SOURCE_LIB.config" "$asked" || return
+    for file in "$@"; do
+        [[ $file == *.patch ]] || cat "$file" >>"$asked" || return
+    done
     echo "CONFIG_LOCALVERSION=\"-coiommu-$name\"" >>"$asked"
     make -C "$src" tinyconfig || return
     cat "$asked" >>"$src/.config"
