@@ -14,7 +14,7 @@ TESTS = os.path.join(HERE, "..", "..", "tests")
 # levels have a module "guest"; each benchmark uses one of them.
 LEVELS = {"unpin-pass": ("qtest",), "demand-pins": ("guest",),
           "blocks": ("guest",), "bursts": ("guest",),
-          "smart": ("guest",)}
+          "smart": ("guest",), "dma-map": ("guest",)}
 
 from results import Bench  # noqa: E402
 
@@ -23,7 +23,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("name", choices=LEVELS)
     parser.add_argument("--qemu", required=True)
-    parser.add_argument("--image", help="folder with vmlinux and initrd")
+    parser.add_argument("--image", help="folder with vmlinux and initrd, or "
+                        "with one such folder for each kernel")
+    parser.add_argument("--kernels", type=str.split, help="their names")
     parser.add_argument("--command", required=True,
                         help="what the user has typed, for the record")
     parser.add_argument("--json")

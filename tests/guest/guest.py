@@ -41,7 +41,7 @@ class Guest:
 
     qemu, image: the binary, and the folder with vmlinux and initrd
     devices: arguments for QEMU, after those of the device
-    coiommu: further properties of the device
+    coiommu: further properties of the device, or None to have none
     args: further kernel arguments
     kernel: vmlinux, which boots faster, or vmlinuz.  QEMU loads the former
         anew at each reset, and waking up from suspend to RAM is one.
@@ -50,29 +50,32 @@ class Guest:
     them QEMU brings the kernel
     """
 
+    CPUS = ["-accel", "tcg,thread=multi", "-smp", "2"]
+
     def __init__(self, qemu, image, devices, coiommu="", args="",
                  memory="512M", kernel="vmlinux", boot="strict=on",
                  firmware=None):
         self.folder = tempfile.TemporaryDirectory(prefix="coiommu-guest-")
         listener = self._listen("serial")
         monitor = self._listen("qmp")
-        device = "coiommu,id=coi,x-track-emulated=on"
+        device = []
+        if coiommu is not None:
+            device = ["-device", ",".join(filter(None, (
+                "coiommu,id=coi,x-track-emulated=on", coiommu)))]
         if firmware is None:
             firmware = ["-kernel", f"{image}/{kernel}",
                         "-initrd", f"{image}/initrd",
                         "-append", f"{KERNEL_ARGS} {args}"]
         command = [
-            qemu, "-M", "q35", "-accel", "tcg,thread=multi",
-            "-cpu", "max,la57=off,erms=off,fsrm=off", "-smp", "2",
+            qemu, "-M", "q35", *self.CPUS,
+            "-cpu", "max,la57=off,erms=off,fsrm=off",
             "-m", memory, "-nodefaults", "-no-user-config", "-no-reboot",
             "-display", "none", "-boot", boot,
             "-chardev", f"socket,id=s0,path={self.folder.name}/serial",
             "-serial", "chardev:s0",
             "-chardev", f"socket,id=m0,path={self.folder.name}/qmp",
             "-mon", "chardev=m0,mode=control",
-            *firmware,
-            "-device", f"{device},{coiommu}" if coiommu else device,
-            *devices]
+            *firmware, *device, *devices]
         print("+", " ".join(command), flush=True)
         self.process = subprocess.Popen(command)
         try:
