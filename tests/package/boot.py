@@ -3,8 +3,8 @@
 
 IMAGE is a folder with a kernel, vmlinux, and a distribution's initrd.  DISK
 holds a system whose init obeys the console, as tests/guest/init does.  The
-initrd must have loaded coiommu before nvme: then the disk is tracked, and its
-file system can be mounted at all, because DMA that nobody has counted fails.
+initrd must have loaded coiommu before nvme: then the disk is tracked from its
+first DMA on, and all memory was never pinned for it.
 """
 
 import os
@@ -28,6 +28,7 @@ def main(qemu, image, disk):
               "coiommu has come before nvme")
         check("not tracked" not in log, "no device was left out")
         check(guest.counter("attached-endpoints") == 1, "the disk is tracked")
+        check(guest.counter("fallback-pins") == 0, "it always was")
         check(guest.table()["mappings"] > 0, "its mappings are counted")
         check(guest.counter("pinned-bytes") > 0, "they are pinned")
         guest.check_clean()
