@@ -18,8 +18,12 @@ import time
 # What no test may leave in the kernel's log.
 SPLAT = re.compile(
     r"WARNING: |BUG: |Oops|Call Trace|general protection|kernel panic"
-    r"|Kernel panic|UBSAN|KASAN|blocked for more than|rcu: INFO|soft lockup"
-    r"|DMA-API: ")
+    r"|Kernel panic|UBSAN|KASAN|KFENCE|blocked for more than|rcu: INFO"
+    r"|soft lockup|INFO: (possible|trying|lockdep)|suspicious RCU usage"
+    r"|kmemleak: \d+ new|ODEBUG"
+    # but for what the DMA API's checker says when it starts and grows
+    r"|DMA-API: (?!preallocated|debugging enabled|debugging disabled on"
+    r"|dma_debug_entry pool)")
 
 KERNEL_ARGS = (
     "console=ttyS0 panic=-1 mitigations=off nokaslr tsc=reliable "
@@ -151,7 +155,7 @@ class Guest:
 
     def wait_ready(self):
         """Wait for /init of a kernel that has been started."""
-        self._read_until(rb"@ready\r?\n", 240)
+        self._read_until(rb"@ready\r?\n", 300)
 
     def run(self, command, ok=True, timeout=60):
         """Run a shell command in the guest: its status and its output.
@@ -251,3 +255,5 @@ class Guest:
         log = self.output("dmesg")
         splat = SPLAT.search(log)
         check(not splat, f"the kernel's log has '{splat and splat.group()}'")
+        # A checker that has given up finds nothing.
+        self.run("! grep -s debug_locks /proc/lockdep_stats | grep -qw 0")
