@@ -5,7 +5,7 @@ import os
 
 from guest import Guest, check
 
-DISK = 32 << 20
+DISK = 64 << 20
 EDU = "edu,dma_mask=0xffffffff"
 EDU_ID = "1234:11e8"
 

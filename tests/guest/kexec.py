@@ -3,7 +3,7 @@
 
 import hashlib
 
-from checks import (EDU, EDU_ID, check_attached, check_disk, check_pinned,
+from checks import (DISK, EDU, EDU_ID, check_attached, check_disk, check_pinned,
                     edu_run, finish)
 from guest import KERNEL_ARGS, check
 
@@ -19,7 +19,8 @@ def fill_disk(scenario):
         for name, mib in PLACES:
             with open(f"{scenario.image}/{name}", "rb") as source:
                 data = source.read()
-            check(len(data) <= (32 - 24 if name == "initrd" else 16) * MIB,
+            end = DISK if name == "initrd" else 24 * MIB
+            check(len(data) <= end - mib * MIB,
                   f"{name} has its place on the disk")
             disk.seek(mib * MIB)
             disk.write(data)
