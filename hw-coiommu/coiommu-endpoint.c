@@ -85,6 +85,11 @@ bool coiommu_endpoint_wants(CoiommuState *s, PCIBus *bus, int devfn)
                                     is_added_by_user(dev));
 }
 
+bool coiommu_endpoint_tracked(CoiommuState *s, PCIDevice *dev)
+{
+    return pci_device_iommu_address_space(dev) == &s->as;
+}
+
 /* The tracked device that the guest calls @endpoint, or NULL. */
 static PCIDevice *endpoint_find(CoiommuState *s, uint32_t endpoint)
 {
@@ -96,10 +101,7 @@ static PCIDevice *endpoint_find(CoiommuState *s, uint32_t endpoint)
     }
     dev = pci_find_device(pci_get_bus(PCI_DEVICE(s)), endpoint >> 8,
                           endpoint & 0xff);
-    if (!dev || pci_device_iommu_address_space(dev) != &s->as) {
-        return NULL;
-    }
-    return dev;
+    return dev && coiommu_endpoint_tracked(s, dev) ? dev : NULL;
 }
 
 uint32_t coiommu_endpoint_probe(CoiommuState *s, uint32_t endpoint)

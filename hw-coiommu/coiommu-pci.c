@@ -5,7 +5,7 @@
  *
  * This file is the PCI function: the checks of realize, and reset.
  *
- *   -device coiommu[,unit=SIZE][,block=SIZE][,pressure=on|off]
+ *   -device coiommu[,unit=SIZE][,block=SIZE][,pressure=on|off][,viot=on|off]
  *           [,x-pressure-path=PATH][,x-track-emulated=on|off]
  *
  * and the settings in coiommu-properties.c.  It must come before the vfio
@@ -278,6 +278,7 @@ static const Property coiommu_properties[] = {
                      1ull << COIOMMU_UNIT_SHIFT_DEFAULT),
     DEFINE_PROP_SIZE("block", CoiommuState, block_size, 0),
     DEFINE_PROP_BOOL("pressure", CoiommuState, use_pressure, true),
+    DEFINE_PROP_BOOL("viot", CoiommuState, use_viot, false),
     DEFINE_PROP_STRING("x-pressure-path", CoiommuState, pressure_path),
     DEFINE_PROP_BOOL("x-track-emulated", CoiommuState, track_emulated, false),
 };
@@ -308,6 +309,8 @@ static void coiommu_class_init(ObjectClass *klass, CoiommuClassData data)
         "Pin block, a power of two from the unit to 1G (0: automatic)");
     object_class_property_set_description(klass, "pressure",
         "Unpin idle memory at once when the host is short of memory");
+    object_class_property_set_description(klass, "viot",
+        "Name the tracked devices in the ACPI table VIOT");
     object_class_property_set_description(klass, "x-pressure-path",
         "The file to watch for that, or a FIFO, for tests");
     object_class_property_set_description(klass, "x-track-emulated",

@@ -244,6 +244,7 @@ struct CoiommuState {
     uint64_t block_size;
     bool track_emulated;
     bool use_pressure;
+    bool use_viot;
     char *pressure_path;
 
     /* Fixed by realize, @block_shift when the machine is complete. */
@@ -353,6 +354,8 @@ void coiommu_endpoint_exit(CoiommuState *s);
 
 /* Is a VFIO device that was created before us in the machine? */
 bool coiommu_endpoint_vfio_exists(void);
+/* Is @dev tracked? */
+bool coiommu_endpoint_tracked(CoiommuState *s, PCIDevice *dev);
 
 /*
  * Does the device at @devfn of @bus get our address space?  @bus->devices may
