@@ -8,6 +8,7 @@
 
 #include <linux/atomic.h>
 #include <linux/device.h>
+#include <linux/iommu.h>
 #include <linux/list.h>
 #include <linux/mutex.h>
 #include <linux/notifier.h>
@@ -82,7 +83,12 @@ struct coiommu_slots {
  * @bus_nb: learns of drivers that bind to PCI devices
  * @lock: protects @devices and what struct coiommu_dev says it does.  Taken in
  *	process context, inside the lock of the device that binds or unbinds.
- * @devices: struct coiommu_dev, all that have been attached and still exist
+ * @devices: struct coiommu_dev, all that we have seen a driver bind to and that
+ *	still exist
+ * @iommu: registered with the IOMMU core for devices that VIOT names; the one
+ *	that all devices belong to
+ * @iommu_unnamed: registered for all other devices
+ * @registered: both are
  * @debugfs: the folder of the counters
  */
 struct coiommu {
@@ -93,11 +99,14 @@ struct coiommu {
 	struct notifier_block bus_nb;
 	struct mutex lock;	/* @devices and their state */
 	struct list_head devices;
+	struct iommu_device iommu;
+	struct iommu_device iommu_unnamed;
+	bool registered;
 	struct dentry *debugfs;
 };
 
 /**
- * struct coiommu_dev - a tracked PCI device
+ * struct coiommu_dev - a PCI device that the host tracks
  * @coi: whose table the device's DMA is counted in
  * @direct_last: memory up to this address needs no call of the shadow if it is
  *	within the device's mask: the bus limit, or 0 if there is a range map or
@@ -111,7 +120,8 @@ struct coiommu {
  *	swiotlb do what we do not do inline; owns this structure
  * @pdev: the device; a reference is held
  * @node: in coiommu::devices
- * @attached: between ATTACH and DETACH; a module reference is held
+ * @held: a driver is bound or about to be; a module reference is held
+ * @attached: between ATTACH and DETACH
  *
  * What each map and unmap needs comes first, to share a cache line.
  */
@@ -124,6 +134,7 @@ struct coiommu_dev {
 	struct device shadow;
 	struct pci_dev *pdev;
 	struct list_head node;
+	bool held;
 	bool attached;
 };
 
@@ -159,6 +170,18 @@ void coiommu_dma_shadowed(struct coiommu_dev *cdev);
 /* coiommu_track.c */
 int coiommu_track_init(struct coiommu *coi);
 void coiommu_track_exit(struct coiommu *coi);
+
+/* coiommu_iommu.c */
+#ifdef CONFIG_IOMMU_API
+void coiommu_iommu_init(struct coiommu *coi);
+void coiommu_iommu_exit(struct coiommu *coi);
+void coiommu_iommu_adopt(struct coiommu *coi, struct pci_dev *pdev);
+#else
+static inline void coiommu_iommu_init(struct coiommu *coi) { }
+static inline void coiommu_iommu_exit(struct coiommu *coi) { }
+static inline void coiommu_iommu_adopt(struct coiommu *coi,
+				       struct pci_dev *pdev) { }
+#endif
 
 /* coiommu_debugfs.c */
 #ifdef CONFIG_DEBUG_FS

@@ -205,6 +205,7 @@ static int coiommu_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 	ret = coiommu_track_init(coi);
 	if (ret)
 		goto err_stop;
+	coiommu_iommu_init(coi);
 	coiommu_debugfs_init(coi);
 	return 0;
 
@@ -229,6 +230,7 @@ static void coiommu_remove(struct pci_dev *pdev)
 	struct coiommu *coi = pci_get_drvdata(pdev);
 
 	coiommu_debugfs_exit(coi);
+	coiommu_iommu_exit(coi);
 	coiommu_track_exit(coi);
 	stop(coi);
 	iounmap(coi->regs);

@@ -12,10 +12,11 @@
  * freed late still takes its count back.  They go with the device, or with
  * this module.
  *
- * While devices are attached the module holds references on itself, so it
- * cannot be unloaded, and a device link makes coIOMMU their supplier: they are
- * unbound before it when it is removed or unbound by hand, and shut down
- * before it.
+ * While a device that the host tracks has a driver, whether we count its DMA or
+ * not, the module holds a reference on itself, so it cannot be unloaded, and a
+ * device link makes coIOMMU its supplier: it is unbound before coIOMMU when
+ * that is removed or unbound by hand, and shut down before it.  The IOMMU core
+ * relies on that: nobody uses a group that goes (coiommu_iommu.c).
  */
 #include <linux/iommu.h>
 #include <linux/module.h>
@@ -142,6 +143,24 @@ static const char *why_not(struct coiommu_dev *cdev, struct device *dev)
 	return NULL;
 }
 
+/*
+ * A driver is about to bind: keep this module, and the function's driver, until
+ * it has gone.  Returns what is in the way, or NULL.  Holds coi->lock.
+ */
+static const char *hold(struct coiommu_dev *cdev)
+{
+	if (!try_module_get(THIS_MODULE))
+		return "the module is being unloaded";
+	/* The link goes when the driver does, or with its failed probe. */
+	if (!device_link_add(&cdev->pdev->dev, &cdev->coi->pdev->dev,
+			     DL_FLAG_AUTOREMOVE_CONSUMER)) {
+		module_put(THIS_MODULE);
+		return "no device link";
+	}
+	cdev->held = true;
+	return NULL;
+}
+
 static size_t max_mapping(struct coiommu *coi)
 {
 	return min_t(u64, readq(coi->regs + COIOMMU_REG_MAX_MAPPING), SIZE_MAX);
@@ -161,25 +180,21 @@ static void attach(struct coiommu *coi, struct pci_dev *pdev)
 	status = coiommu_endpoint_request(coi, COIOMMU_OP_PROBE, pdev);
 	if (status != COIOMMU_ST_OK)
 		return;
-	reason = why_not(cdev, dev);
-	if (reason)
-		goto not_tracked;
-
 	reason = "out of memory";
 	if (!cdev)
 		cdev = new_device(coi, pdev);
 	if (!cdev)
 		goto not_tracked;
-	refresh_shadow(cdev);
-
-	reason = "the module is being unloaded";
-	if (!try_module_get(THIS_MODULE))
+	reason = hold(cdev);
+	if (reason)
 		goto not_tracked;
+	reason = why_not(cdev, dev);
+	if (reason)
+		goto not_tracked;
+	refresh_shadow(cdev);
 	reason = "no device link";
-	if (!device_link_add(dev, &coi->pdev->dev, DL_FLAG_AUTOREMOVE_CONSUMER))
-		goto err_module;
 	if (!coiommu_pm_link(coi, pdev))
-		goto err_module;
+		goto not_tracked;
 	status = coiommu_endpoint_request(coi, COIOMMU_OP_ATTACH, pdev);
 	trace_coiommu_attach(pdev, status);
 	reason = coiommu_status_name(status);
@@ -196,9 +211,6 @@ static void attach(struct coiommu *coi, struct pci_dev *pdev)
 
 err_link:
 	coiommu_pm_unlink(coi, pdev);
-err_module:
-	/* The link goes when the driver does, or with the failed probe. */
-	module_put(THIS_MODULE);
 not_tracked:
 	pci_info(pdev, "coiommu: not tracked: %s\n", reason);
 }
@@ -209,17 +221,20 @@ static void detach(struct coiommu *coi, struct pci_dev *pdev)
 	struct coiommu_dev *cdev = find_device(coi, pdev);
 	u32 status;
 
-	if (!cdev || !cdev->attached)
+	if (!cdev || !cdev->held)
 		return;
-	status = coiommu_endpoint_request(coi, COIOMMU_OP_DETACH, pdev);
-	trace_coiommu_detach(pdev, status);
-	if (status != COIOMMU_ST_OK)
-		pci_warn(pdev, "coiommu: end of tracking refused: %s\n",
-			 coiommu_status_name(status));
-	cdev->attached = false;
-	coiommu_pm_unlink(coi, pdev);
-	/* The core has freed it. */
-	cdev->shadow.dma_range_map = NULL;
+	if (cdev->attached) {
+		status = coiommu_endpoint_request(coi, COIOMMU_OP_DETACH, pdev);
+		trace_coiommu_detach(pdev, status);
+		if (status != COIOMMU_ST_OK)
+			pci_warn(pdev, "coiommu: end of tracking refused: %s\n",
+				 coiommu_status_name(status));
+		cdev->attached = false;
+		coiommu_pm_unlink(coi, pdev);
+		/* The core has freed it. */
+		cdev->shadow.dma_range_map = NULL;
+	}
+	cdev->held = false;
 	module_put(THIS_MODULE);
 }
 
@@ -248,6 +263,9 @@ static int bus_event(struct notifier_block *nb, unsigned long event, void *data)
 		break;
 	}
 	mutex_unlock(&coi->lock);
+	/* A device that had its driver before us. */
+	if (event == BUS_NOTIFY_UNBOUND_DRIVER)
+		coiommu_iommu_adopt(coi, pdev);
 	return NOTIFY_OK;
 }
 
@@ -265,7 +283,7 @@ static void report_bound(struct coiommu *coi, struct pci_dev *pdev)
 	if (dev->driver && !find_device(coi, pdev) &&
 	    coiommu_endpoint_request(coi, COIOMMU_OP_PROBE, pdev) ==
 	    COIOMMU_ST_OK)
-		pci_info(pdev, "coiommu: not tracked: bound to %s before coiommu was loaded; unbind it and bind it again\n",
+		pci_info(pdev, "coiommu: not tracked: bound to %s before coiommu was loaded; load it from the initramfs, or unbind the device and bind it again\n",
 			 dev->driver->name);
 	mutex_unlock(&coi->lock);
 	device_unlock(dev);
