@@ -63,6 +63,21 @@ def check_attached(guest, *addresses):
           f"the host knows of {len(addresses)} endpoints")
 
 
+def check_groups(guest, *addresses):
+    """The kernel has an IOMMU group for each of these devices, no others."""
+    text = guest.output(
+        "for g in /sys/kernel/iommu_groups/*; do [ -e $g ] || continue; "
+        "echo $(cat $g/type) $(ls $g/devices); done")
+    groups = [line.split() for line in text.splitlines()]
+    check(sorted(groups) == sorted(["identity", a] for a in addresses),
+          f"there is one group for each of {addresses}")
+    for address in addresses:
+        text = guest.output(f"cat /sys/bus/pci/devices/{address}/iommu_group/"
+                            "reserved_regions")
+        check(text.split() == ["0x00000000fee00000", "0x00000000feefffff",
+                               "msi"], "of which interrupts are spared")
+
+
 def check_pinned(guest):
     """Something was pinned on demand, and not all memory."""
     requests = guest.table("requests")
@@ -73,14 +88,25 @@ def check_pinned(guest):
           "some memory is pinned, not all")
 
 
-def finish(guest, *addresses):
-    """Unbind everything, unload, and look for traces."""
+def finish(guest, *addresses, others=()):
+    """Unbind everything, unload, and look for traces.
+
+    addresses: all tracked devices that have a driver
+    others: and those that have none
+    """
+    check_groups(guest, *addresses, *others)
     guest.run("rmmod coiommu", ok=False)
     for address in addresses:
         guest.unbind(address)
     guest.check_idle()
     guest.run("rmmod coiommu")
     guest.run("test -d /sys/module/coiommu", ok=False)
+    check_groups(guest)
+    # The kernel must have forgotten us to take us again.
+    guest.load()
+    check_groups(guest, *addresses, *others)
+    guest.run("rmmod coiommu")
+    check_groups(guest)
     guest.check_clean()
 
 

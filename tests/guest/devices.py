@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Stock drivers of disks and NICs, under load as well."""
 
-from checks import (EDU, EDU_ID, check_attached, check_disk, check_net,
-                    check_pinned, edu_run, finish)
+from checks import (EDU, EDU_ID, check_attached, check_disk, check_groups,
+                    check_net, check_pinned, edu_run, finish)
 from guest import check
 
 
@@ -42,6 +42,11 @@ def hotplug(scenario):
         check(nvme not in vm.output("cat /sys/kernel/debug/coiommu/devices"),
               "the removed device is forgotten")
         finish(vm, nic)
+        # Nobody is asked about a device that comes when we are gone.
+        vm.monitor("device_add", driver="edu", id="edu1", bus="rp1")
+        vm.wait(f"test -e /sys/bus/pci/devices/{nvme}")
+        check_groups(vm)
+        vm.check_clean()
 
 
 def force(scenario):

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Devices and memory that come and go, and drivers that are left alone."""
 
-from checks import EDU, EDU_ID, check_attached, edu_run, finish
+from checks import (EDU, EDU_ID, check_attached, check_groups, edu_run,
+                    finish)
 from guest import check
 
 
@@ -32,6 +33,8 @@ def memory(scenario):
 def late(scenario):
     """A device that is bound before the module is loaded is not adopted."""
     with scenario.boot(EDU) as vm:
+        # Nobody has asked for the table that makes drivers wait.
+        vm.run("test -e /sys/firmware/acpi/tables/VIOT", ok=False)
         vm.run("modprobe edu_test")
         edu, = vm.address(EDU_ID)
         vm.load()
@@ -41,7 +44,9 @@ def late(scenario):
         check(vm.counter("attached-endpoints") == 0, "nothing is attached")
         # It works all the same.
         edu_run(vm, edu, "walk")
+        check_groups(vm)
         vm.unbind(edu)
+        check_groups(vm, edu)
         vm.run(f"echo {edu} > /sys/bus/pci/drivers/edu_test/bind")
         check_attached(vm, edu)
         edu_run(vm, edu, "walk")
@@ -59,6 +64,9 @@ def managed(scenario):
         check("not tracked: its driver does DMA past the DMA API" in
               vm.output("dmesg | tail -n 5"), "one line says so")
         check(vm.counter("attached-endpoints") == 0, "nothing is attached")
+        # Its driver uses the group all the same.
+        check_groups(vm, edu)
+        vm.run("rmmod coiommu", ok=False)
         vm.unbind(edu)
         vm.run("rmmod coiommu")
         vm.run("modprobe coiommu skip=a,edu_test,b")
@@ -91,7 +99,11 @@ def life(scenario):
         vm.run(f"echo {coi} > /sys/bus/pci/drivers/coiommu/unbind")
         vm.run(f"test -e /sys/bus/pci/devices/{edu}/driver", ok=False)
         check(vm.counter("pinned-bytes") == 0, "nothing is pinned")
+        check_groups(vm)
         vm.run(f"echo {coi} > /sys/bus/pci/drivers/coiommu/bind")
+        check_groups(vm, edu)
+        vm.run(f"echo DMA > /sys/bus/pci/devices/{edu}/iommu_group/type",
+               ok=False)
         vm.run(f"echo {edu} > /sys/bus/pci/drivers/edu_test/bind")
         check_attached(vm, edu)
         edu_run(vm, edu, "hold")
