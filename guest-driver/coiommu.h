@@ -152,6 +152,7 @@ int coiommu_walk_ram(void *arg, int (*func)(struct resource *, void *));
 int coiommu_dtt_init(struct coiommu_dtt *dtt, unsigned int unit_shift,
 		     bool accessed);
 void coiommu_dtt_free(struct coiommu_dtt *dtt);
+u64 coiommu_dtt_forget(struct coiommu_dtt *dtt);
 
 /* coiommu_request.c */
 int coiommu_slots_init(struct coiommu_slots *slots, void __iomem *doorbell,

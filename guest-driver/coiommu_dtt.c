@@ -293,6 +293,34 @@ err:
 }
 
 /**
+ * coiommu_dtt_forget - drop the counts that nobody is left to take back
+ * @dtt: the table
+ *
+ * No device may be mapping or unmapping, and nothing is pinned.  Returns how
+ * many mappings were counted, each in every unit that it touches.
+ */
+u64 coiommu_dtt_forget(struct coiommu_dtt *dtt)
+{
+	u64 unit, units = (u64)dtt->nleaves << COIOMMU_DTT_LEAF_SHIFT;
+	u64 left = 0;
+
+	for (unit = 0; unit < units; unit++) {
+		atomic_t *entry = coiommu_dtt_entry(dtt, unit);
+		u32 count;
+
+		if (!entry) {
+			unit |= COIOMMU_LEAF_MASK;
+			continue;
+		}
+		count = atomic_read(entry) & COIOMMU_DTT_COUNT_MASK;
+		if (count)
+			atomic_andnot(COIOMMU_DTT_COUNT_MASK, entry);
+		left += count;
+	}
+	return left;
+}
+
+/**
  * coiommu_dtt_free - free the table
  * @dtt: what coiommu_dtt_init() made, or as far as it came
  *

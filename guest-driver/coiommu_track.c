@@ -100,6 +100,20 @@ static void drop_device(struct coiommu_dev *cdev)
 }
 
 /*
+ * When the last device has been dropped, whatever is counted still stays so:
+ * what its driver unmaps now, it unmaps without us.  It would be pinned for ever
+ * as soon as another device is attached.  Holds coi->lock.
+ */
+static void forget_mappings(struct coiommu *coi)
+{
+	u64 left = list_empty(&coi->devices) ? coiommu_dtt_forget(&coi->dtt) : 0;
+
+	if (left)
+		pci_warn(coi->pdev, "%llu mappings of devices that are gone were never undone: a driver's bug\n",
+			 left);
+}
+
+/*
  * Give the shadow all that dma-direct and swiotlb look at.  The streaming mask
  * and the segment limits are shared with the real device and follow it.
  */
@@ -258,8 +272,10 @@ static int bus_event(struct notifier_block *nb, unsigned long event, void *data)
 	case BUS_NOTIFY_REMOVED_DEVICE:
 		detach(coi, pdev);
 		cdev = find_device(coi, pdev);
-		if (cdev)
-			drop_device(cdev);
+		if (!cdev)
+			break;
+		drop_device(cdev);
+		forget_mappings(coi);
 		break;
 	}
 	mutex_unlock(&coi->lock);
@@ -325,5 +341,6 @@ void coiommu_track_exit(struct coiommu *coi)
 	mutex_lock(&coi->lock);
 	list_for_each_entry_safe(cdev, next, &coi->devices, node)
 		drop_device(cdev);
+	forget_mappings(coi);
 	mutex_unlock(&coi->lock);
 }

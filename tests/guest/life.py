@@ -117,4 +117,44 @@ def life(scenario):
         check(vm.counter("pinned-bytes") == 0, "nothing is pinned")
 
 
-SCENARIOS = [memory, late, managed, life]
+def plug_edu(vm):
+    """Plug edu in, as a new device; its address."""
+    vm.monitor("device_add", driver="edu", id="edu", bus="rp1",
+               dma_mask=0xffffffff)
+    vm.wait("ls /sys/bus/pci/drivers/edu_test/*:*/run 2>/dev/null")
+    edu, = vm.address(EDU_ID)
+    check_attached(vm, edu)
+    edu_run(vm, edu, "stream")
+    return edu
+
+
+def unplug_edu(vm, edu, warnings):
+    """Pull it out; how many warnings there have been by then."""
+    vm.monitor("device_del", id="edu")
+    vm.wait(f"! test -e /sys/bus/pci/devices/{edu}")
+    vm.check_idle()
+    check(vm.output("cat /sys/kernel/debug/coiommu/devices") == "",
+          "the driver has forgotten it")
+    log = vm.output("dmesg")
+    check(log.count("of devices that are gone were never undone") == warnings,
+          f"{warnings} such warnings")
+    check(log.count("coiommu 0000") == 1 + warnings, "and no others")
+
+
+def replug(scenario):
+    """A device is pulled out, with mappings left behind, and comes back."""
+    with scenario.boot("pcie-root-port,id=rp1,chassis=1") as vm:
+        vm.load()
+        vm.run("modprobe edu_test")
+        edu = plug_edu(vm)
+        edu_run(vm, edu, "hold")
+        unplug_edu(vm, edu, 0)
+        edu = plug_edu(vm)
+        edu_run(vm, edu, "leak")
+        edu_run(vm, edu, "hold")
+        unplug_edu(vm, edu, 1)
+        plug_edu(vm)
+        finish(vm, edu)
+
+
+SCENARIOS = [memory, late, managed, life, replug]

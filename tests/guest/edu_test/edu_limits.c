@@ -72,6 +72,24 @@ int test_hold(struct edu *edu)
 }
 
 /**
+ * test_leak - map a page and forget it, as a bad driver does
+ * @edu: the device
+ */
+int test_leak(struct edu *edu)
+{
+	struct page *page = alloc_page(GFP_KERNEL);
+	dma_addr_t addr;
+
+	if (!page)
+		return -ENOMEM;
+	addr = dma_map_page(&edu->pdev->dev, page, 0, PAGE_SIZE, DMA_TO_DEVICE);
+	if (!dma_mapping_error(&edu->pdev->dev, addr))
+		return 0;
+	__free_page(page);
+	return FAIL(edu, "leak: not mapped\n");
+}
+
+/**
  * test_refuse - mappings of what is no RAM must fail
  * @edu: the device
  */

@@ -19,6 +19,7 @@
  *   masks     masks that are set and refused, and what the API says of limits
  *   sizes     mappings of all sizes, across leaves of the table
  *   hold      map some ranges whose units can be counted; "release" undoes it
+ *   leak      a driver's bug: map a page and forget it
  *   twice     a driver's bug: unmap more than was mapped
  *   limit     map one page until the count is at its limit
  */
@@ -82,6 +83,7 @@ static const struct {
 	{ "sizes", test_sizes },
 	{ "hold", test_hold },
 	{ "release", test_release },
+	{ "leak", test_leak },
 	{ "twice", test_twice },
 	{ "limit", test_limit },
 };
