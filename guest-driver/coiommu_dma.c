@@ -25,11 +25,16 @@
  *
  * Order.  Map: the shadow first, then count and pin what it returned.  Unmap:
  * the shadow first (it copies the bounce buffer), then the count.
+ *
+ * Tracing.  The usual case must not pay for it: while map or unmap is traced the
+ * whole operation is done by a copy of it out of line, so that nothing is kept
+ * in registers or on the stack for a trace that is off.
  */
 #include <linux/memremap.h>
 #include <linux/scatterlist.h>
 
 #include "coiommu_dtt.h"
+#include "coiommu_trace.h"
 
 static __always_inline struct coiommu_dev *to_coiommu_dev(struct device *dev)
 {
@@ -241,10 +246,34 @@ static __always_inline void unmap_phys(struct device *dev, dma_addr_t addr,
 		untrack(cdev, addr, size);
 }
 
+static noinline dma_addr_t map_phys_traced(struct device *dev, phys_addr_t phys,
+					   size_t size,
+					   enum dma_data_direction dir,
+					   unsigned long attrs)
+{
+	dma_addr_t addr = map_phys(dev, phys, size, dir, attrs);
+
+	if (addr != DMA_MAPPING_ERROR && !(attrs & DMA_ATTR_MMIO))
+		trace_coiommu_map(dev, addr, size);
+	return addr;
+}
+
+static noinline void unmap_phys_traced(struct device *dev, dma_addr_t addr,
+				       size_t size,
+				       enum dma_data_direction dir,
+				       unsigned long attrs)
+{
+	if (!(attrs & DMA_ATTR_MMIO))
+		trace_coiommu_unmap(dev, addr, size);
+	unmap_phys(dev, addr, size, dir, attrs);
+}
+
 static dma_addr_t coiommu_map_phys(struct device *dev, phys_addr_t phys,
 				   size_t size, enum dma_data_direction dir,
 				   unsigned long attrs)
 {
+	if (trace_coiommu_map_enabled())
+		return map_phys_traced(dev, phys, size, dir, attrs);
 	return map_phys(dev, phys, size, dir, attrs);
 }
 
@@ -252,7 +281,10 @@ static void coiommu_unmap_phys(struct device *dev, dma_addr_t addr,
 			       size_t size, enum dma_data_direction dir,
 			       unsigned long attrs)
 {
-	unmap_phys(dev, addr, size, dir, attrs);
+	if (trace_coiommu_unmap_enabled())
+		unmap_phys_traced(dev, addr, size, dir, attrs);
+	else
+		unmap_phys(dev, addr, size, dir, attrs);
 }
 
 /* Makes COMPAT_MAP_OPS of the two functions above. */
@@ -337,6 +369,16 @@ static int map_sg_by_shadow(struct coiommu_dev *cdev, struct scatterlist *sgl,
 	return table.nents;
 }
 
+static noinline void trace_map_sg(struct device *dev, struct scatterlist *sgl,
+				  int nents)
+{
+	struct scatterlist *sg;
+	int i;
+
+	for_each_sg(sgl, sg, nents, i)
+		trace_coiommu_map(dev, sg_dma_address(sg), sg_dma_len(sg));
+}
+
 static int coiommu_map_sg(struct device *dev, struct scatterlist *sgl,
 			  int nents, enum dma_data_direction dir,
 			  unsigned long attrs)
@@ -345,21 +387,49 @@ static int coiommu_map_sg(struct device *dev, struct scatterlist *sgl,
 	int ret = map_sg_direct(cdev, dev, sgl, nents);
 
 	if (unlikely(ret == -EAGAIN))
-		return map_sg_by_shadow(cdev, sgl, nents, dir, attrs);
-	if (unlikely(ret > 0))
-		ret = pin_sg(cdev, sgl, nents);
-	return ret ? ret : nents;
+		ret = map_sg_by_shadow(cdev, sgl, nents, dir, attrs);
+	else if (unlikely(ret > 0))
+		ret = pin_sg(cdev, sgl, nents) ?: nents;
+	else if (likely(!ret))
+		ret = nents;
+	if (trace_coiommu_map_enabled() && ret > 0)
+		trace_map_sg(dev, sgl, ret);
+	return ret;
 }
 
-static void coiommu_unmap_sg(struct device *dev, struct scatterlist *sgl,
-			     int nents, enum dma_data_direction dir,
-			     unsigned long attrs)
+static __always_inline void unmap_sg(struct device *dev,
+				     struct scatterlist *sgl, int nents,
+				     enum dma_data_direction dir,
+				     unsigned long attrs)
 {
 	struct coiommu_dev *cdev = to_coiommu_dev(dev);
 
 	if (is_shadowed(cdev))
 		dma_unmap_sg_attrs(&cdev->shadow, sgl, nents, dir, attrs);
 	untrack_sg(cdev, sgl, nents);
+}
+
+static noinline void unmap_sg_traced(struct device *dev,
+				     struct scatterlist *sgl, int nents,
+				     enum dma_data_direction dir,
+				     unsigned long attrs)
+{
+	struct scatterlist *sg;
+	int i;
+
+	for_each_sg(sgl, sg, nents, i)
+		trace_coiommu_unmap(dev, sg_dma_address(sg), sg_dma_len(sg));
+	unmap_sg(dev, sgl, nents, dir, attrs);
+}
+
+static void coiommu_unmap_sg(struct device *dev, struct scatterlist *sgl,
+			     int nents, enum dma_data_direction dir,
+			     unsigned long attrs)
+{
+	if (trace_coiommu_unmap_enabled())
+		unmap_sg_traced(dev, sgl, nents, dir, attrs);
+	else
+		unmap_sg(dev, sgl, nents, dir, attrs);
 }
 
 static void *coiommu_alloc(struct device *dev, size_t size, dma_addr_t *addr,
@@ -374,6 +444,8 @@ static void *coiommu_alloc(struct device *dev, size_t size, dma_addr_t *addr,
 		dma_free_attrs(shadow, size, cpu_addr, *addr, attrs);
 		return NULL;
 	}
+	if (cpu_addr)
+		trace_coiommu_map(dev, *addr, PAGE_ALIGN(size));
 	return cpu_addr;
 }
 
@@ -381,6 +453,7 @@ static void *coiommu_alloc(struct device *dev, size_t size, dma_addr_t *addr,
 static void coiommu_free(struct device *dev, size_t size, void *cpu_addr,
 			 dma_addr_t addr, unsigned long attrs)
 {
+	trace_coiommu_unmap(dev, addr, PAGE_ALIGN(size));
 	untrack(to_coiommu_dev(dev), addr, PAGE_ALIGN(size));
 	dma_free_attrs(shadow_for_alloc(dev), size, cpu_addr, addr,
 		       compat_alloc_attrs(attrs));
@@ -397,6 +470,8 @@ static struct page *coiommu_alloc_pages(struct device *dev, size_t size,
 		dma_free_pages(shadow, size, page, *addr, dir);
 		return NULL;
 	}
+	if (page)
+		trace_coiommu_map(dev, *addr, PAGE_ALIGN(size));
 	return page;
 }
 
@@ -404,6 +479,7 @@ static void coiommu_free_pages(struct device *dev, size_t size,
 			       struct page *page, dma_addr_t addr,
 			       enum dma_data_direction dir)
 {
+	trace_coiommu_unmap(dev, addr, PAGE_ALIGN(size));
 	untrack(to_coiommu_dev(dev), addr, PAGE_ALIGN(size));
 	dma_free_pages(shadow_for_alloc(dev), size, page, addr, dir);
 }

@@ -2,6 +2,7 @@
 /*
  * Trace events, below /sys/kernel/tracing/events/coiommu:
  *
+ *   coiommu_map, coiommu_unmap   a piece of memory as the device sees it
  *   coiommu_request              each doorbell, with how long it took
  *   coiommu_attach, _detach      when a device's DMA begins to be tracked, ends
  *
@@ -29,6 +30,37 @@ static inline u32 coiommu_trace_endpoint(struct pci_dev *pdev)
 }
 
 #endif /* COIOMMU_TRACE_HELPERS */
+
+DECLARE_EVENT_CLASS(coiommu_mapping,
+	TP_PROTO(struct device *dev, u64 addr, size_t size),
+	TP_ARGS(dev, addr, size),
+	TP_STRUCT__entry(
+		__field(u64, addr)
+		__field(u64, size)
+		__field(u32, endpoint)
+	),
+	TP_fast_assign(
+		__entry->addr = addr;
+		__entry->size = size;
+		__entry->endpoint = coiommu_trace_endpoint(to_pci_dev(dev));
+	),
+	TP_printk("%04x:%02x:%02x.%d addr=0x%llx size=%llu",
+		  __entry->endpoint >> 16, __entry->endpoint >> 8 & 0xff,
+		  PCI_SLOT(__entry->endpoint & 0xff),
+		  PCI_FUNC(__entry->endpoint & 0xff),
+		  __entry->addr, __entry->size)
+);
+
+/* Counted and pinned: from here on the device may use the address. */
+DEFINE_EVENT(coiommu_mapping, coiommu_map,
+	TP_PROTO(struct device *dev, u64 addr, size_t size),
+	TP_ARGS(dev, addr, size)
+);
+
+DEFINE_EVENT(coiommu_mapping, coiommu_unmap,
+	TP_PROTO(struct device *dev, u64 addr, size_t size),
+	TP_ARGS(dev, addr, size)
+);
 
 /*
  * @pages and @count are of a PIN, @endpoint of the others.  @ns is the time from

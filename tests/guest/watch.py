@@ -70,6 +70,22 @@ def check_requests(vm, edu, before):
     check(all(" status=0 " in text for text in pins), "all were granted")
 
 
+def check_mappings(vm, edu):
+    """Each map has its unmap: single ones, lists, and allocated memory."""
+    for test, most, sizes in (("stream", 8, {256}), ("many", 600, {512}),
+                              ("walk", 50, None)):
+        edu_run(vm, edu, test)
+        seen = events(vm)
+        maps = sorted(seen["map"])
+        check(maps == sorted(seen["unmap"]), f"{test}: all was unmapped")
+        check(len(maps) == most if sizes else 3 < len(maps) < most,
+              f"{test}: {len(maps)} mappings")
+        check(all(text.startswith(f"{edu} addr=0x") for text in maps),
+              "the device and the address are there")
+        check(not sizes or {int(text.rpartition("=")[2]) for text in maps}
+              == sizes, "and the size")
+
+
 def watch(scenario):
     """The counters' document is right; traces tell the same as counters."""
     with scenario.boot(EDU) as vm:
@@ -84,6 +100,7 @@ def watch(scenario):
         edu_run(vm, edu, "hold")
         edu_run(vm, edu, "release")
         check_requests(vm, edu, before)
+        check_mappings(vm, edu)
         edu_run(vm, edu, "refuse")
         check([text for text in events(vm)["request"]
                if re.match(r"pin .* status=4 ns=\d+$", text)],
