@@ -37,10 +37,28 @@ _host_group_rest() {
     done
 }
 
-# host_check BDF BYTES: is the device ready to be assigned to a VM of this much
-# memory?  If not, one sentence on stdout that says what to do, and status 1.
+# What is missing to assign the function at DEV of the group GROUP, by iommufd if the
+# third word says so, else by VFIO's own containers; one sentence on stdout, or
+# nothing.
+_host_vfio_lacks() {
+    local dev=$1 group=$2
+    if [ "${3:-}" != iommufd ]; then
+        [ -e "/dev/vfio/$group" ] ||
+            echo "/dev/vfio/$group is missing: is the module vfio_iommu_type1 loaded?"
+    elif [ ! -c /dev/iommu ]; then
+        echo "/dev/iommu is missing: load the module iommufd, or, if this kernel has" \
+            "none (Debian's have none), leave out --iommufd."
+    elif ! compgen -G "$dev/vfio-dev/*/dev" >/dev/null; then
+        echo "${dev##*/} isn't in /dev/vfio/devices: --iommufd needs a kernel with" \
+            "CONFIG_VFIO_DEVICE_CDEV."
+    fi
+}
+
+# host_check BDF BYTES [iommufd]: is the device ready to be assigned to a VM of this
+# much memory, by iommufd or by VFIO's own containers?  If not, one sentence on stdout
+# that says what to do, and status 1.
 host_check() {
-    local bdf dev driver group rest
+    local bdf dev driver group rest lacks
     bdf=$(host_bdf "$1")
     dev=/sys/bus/pci/devices/$bdf
     if [ ! -e "$dev" ]; then
@@ -56,8 +74,9 @@ host_check() {
         echo "$bdf is bound to ${driver:-no driver}, not to vfio-pci: do" \
             "modprobe vfio-pci; echo vfio-pci >$dev/driver_override;" \
             "${driver:+echo $bdf >$dev/driver/unbind; }echo $bdf >/sys/bus/pci/drivers_probe"
-    elif group=$(readlink "$dev/iommu_group") && [ ! -e "/dev/vfio/${group##*/}" ]; then
-        echo "/dev/vfio/${group##*/} is missing: is the module vfio_iommu_type1 loaded?"
+    elif group=$(readlink "$dev/iommu_group") &&
+        lacks=$(_host_vfio_lacks "$dev" "${group##*/}" "${3:-}") && [ -n "$lacks" ]; then
+        echo "$lacks"
     elif rest=$(_host_group_rest "$bdf") && [ -n "$rest" ]; then
         echo "other devices of IOMMU group ${group##*/} aren't bound to vfio-pci:" \
             "${rest//$'\n'/, }; bind them too, or move the card to another slot."

@@ -14,6 +14,8 @@
 #   static   vfio-pci alone: all of the guest's memory is pinned up front
 #   coiommu  vfio-pci with the coIOMMU device
 #
+# With --iommufd devices are assigned by iommufd.
+#
 # Starts for the ready times are taken in turns, so that a noisy minute doesn't
 # meet one mode alone.  For its I/O a guest boots once.  With --rows LIST only these
 # rows do I/O, a list of MODE and MODE:SIZE: the rig shares them out between two hosts.
@@ -36,6 +38,7 @@ parts='ready io'
 wanted='none static coiommu'
 destroy=no
 repeat=no
+vfio="vfio-pci"
 while [ $# -gt 0 ]; do
     case $1 in
     --out) out=$2; shift ;;
@@ -46,6 +49,7 @@ while [ $# -gt 0 ]; do
     --trials) trials=$2; shift ;;
     --part) parts=$2; shift ;;
     --rows) wanted=${2//,/ }; shift ;;
+    --iommufd) vfio="vfio-pci,iommufd=iommufd0" ;;
     --destroy-data) destroy=yes ;;
     --repeat) repeat=yes ;;
     *) echo "rows.sh: unknown option $1" >&2; exit 2 ;;
@@ -53,6 +57,7 @@ while [ $# -gt 0 ]; do
     shift
 done
 read -ra VM_QEMU <<<"$VM_QEMU_CMD"
+[ "$vfio" = vfio-pci ] || VM_QEMU+=(-object "iommufd,id=iommufd0")
 VM_LOGS=$out/vm
 mkdir -p "$VM_LOGS"
 # Another part may have been here before.
@@ -85,7 +90,7 @@ mode_arguments() {
     [ "$1" != none ] || return 0
     [ "$1" != coiommu ] || ARGS+=(-device "coiommu,id=coi0")
     for bdf in $devices; do
-        ARGS+=(-device "vfio-pci,host=$(host_bdf "$bdf"),id=dev$n")
+        ARGS+=(-device "$vfio,host=$(host_bdf "$bdf"),id=dev$n")
         n=$((n + 1))
     done
 }
