@@ -248,12 +248,13 @@ nvme_cached_check() {
         (cd /mnt && sha256sum -cs /tmp/load.sums)
 }
 
-# Until the clock shows $1: direct and cached I/O in turns, at changing places.
+# Until the clock shows $1, but once at least: direct and cached I/O in turns, at
+# changing places.
 disk_load() {
     local n=0
     modprobe ext4 && mkfs.ext4 -q -F /dev/nvme0n1 ${FS_MIB}M &&
         mount -t ext4 /dev/nvme0n1 /mnt || return
-    while [ "$(now_cs)" -lt "$1" ]; do
+    until [ $n -gt 0 ] && [ "$(now_cs)" -ge "$1" ]; do
         nvme_raw_check $((n % 8)) && nvme_cached_check || return
         n=$((n + 1))
     done
@@ -261,10 +262,10 @@ disk_load() {
     echo "@rig disk_rounds $n"
 }
 
-# Until the clock shows $1: bulk transfers with the peer $2.
+# Until the clock shows $1, but once at least: bulk transfers with the peer $2.
 net_load() {
     local n=0
-    while [ "$(now_cs)" -lt "$1" ]; do
+    until [ $n -gt 0 ] && [ "$(now_cs)" -ge "$1" ]; do
         net_bulk_check "$2" || return
         n=$((n + 1))
     done
