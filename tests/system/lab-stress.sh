@@ -60,7 +60,7 @@ limit() {
     ENTRIES_BEFORE=$(cat "$ENTRIES")
     trap 'vm_kill; echo $ENTRIES_BEFORE >$ENTRIES' EXIT
     with_and_without 2M "guest_nic_up && guest_fixed_load 0 $PEER" "${assigned[@]}"
-    with_and_without 64K "nvme_shallow && guest_fixed_load 0" -device "vfio-pci,host=$disk,id=disk0"
+    with_and_without 64K "nvme_shallow && guest_fixed_load 0" -device "$vfio,host=$disk,id=disk0"
 }
 
 # ---- unpinning as fast as it goes ----------------------------------------------
@@ -98,7 +98,7 @@ load() {
 neighbour() {
     local n=0
     trap vm_kill EXIT
-    tracked_guest neighbour "${coiommu[@]}" -device "vfio-pci,host=$nic,id=nic0"
+    tracked_guest neighbour "${coiommu[@]}" -device "$vfio,host=$nic,id=nic0"
     touch /tmp/neighbour-up
     until [ -e /tmp/storm-over ]; do
         vm_run 180 "guest_net $PEER"
@@ -136,7 +136,7 @@ hostile() {
     trap "touch /tmp/storm-over; vm_kill; wait $pid; cat /tmp/neighbour.log" EXIT
     VM_INITRD=/tmp/hostile-initrd
     tracked_guest hostile -action reboot=reset \
-        -device "coiommu,id=coi0,max-pinned=$QUOTA" -device "vfio-pci,host=$disk,id=disk0"
+        -device "coiommu,id=coi0,max-pinned=$QUOTA" -device "$vfio,host=$disk,id=disk0"
     vm_run 60 guest_nvme_up
     while [ ! -e /tmp/neighbour-up ]; do
         kill -0 $pid 2>/dev/null || fail "the neighbour doesn't come up"
@@ -191,7 +191,7 @@ expect_rows() {
 host_device() {
     local out=/job/host-device before
     before=$(disk_written)
-    /job/rows.sh --out $out --sizes 512M --devices " $disk" --trials 1
+    /job/rows.sh "${rows_backend[@]}" --out $out --sizes 512M --devices " $disk" --trials 1
     expect_rows $out "nvme=1 net=-"
     [ "$(disk_written)" = "$before" ] || fail "the disk has been written to"
 }
@@ -199,7 +199,7 @@ host_device() {
 # With --destroy-data, and a NIC that has no peer: the guests' data is on the disk.
 host_device_destroy() {
     local out=/job/host-device-destroy slot sum there
-    /job/rows.sh --out $out --sizes 512M --devices " $disk $nic" \
+    /job/rows.sh "${rows_backend[@]}" --out $out --sizes 512M --devices " $disk $nic" \
         --trials 1 --destroy-data
     expect_rows $out "nvme=1 net=1"
     [ "$(wc -l <$out/disk-sums)" -eq 3 ] || fail "three guests should have written"

@@ -9,6 +9,7 @@
 # runs under `set -e` in a subshell and fails by any failing command.
 #
 # Environment, besides what vm.sh wants:
+#   LAB_IOMMUFD   "yes": assign devices by iommufd (default: VFIO type1)
 #   LAB_PEER      address of the other end of bulk transfers
 #   LAB_SECONDS   how long the scenario "load" loads
 #   LAB_SEED      of the scenario "hostile": of its random numbers
@@ -27,7 +28,20 @@ nic=$(host_find 8086:10c9)
 edu=$(host_find 1234:11e8)
 other=$(host_find 8086:10d3)
 coiommu=(-device "coiommu,id=coi0")
-assigned=(-device "vfio-pci,host=$disk,id=disk0" -device "vfio-pci,host=$nic,id=nic0")
+# The device without its address, for the command line and in JSON; which way it is
+# assigned; and what rows.sh is told of that.
+vfio="vfio-pci"
+vfio_json='"driver":"vfio-pci"'
+backend=type1
+rows_backend=()
+if [ "${LAB_IOMMUFD:-no}" = yes ]; then
+    VM_QEMU+=(-object "iommufd,id=iommufd0")
+    backend=iommufd
+    rows_backend=(--iommufd)
+    vfio+=,iommufd=iommufd0
+    vfio_json+=',"iommufd":"iommufd0"'
+fi
+assigned=(-device "$vfio,host=$disk,id=disk0" -device "$vfio,host=$nic,id=nic0")
 
 # Bytes that QEMU may have locked when nothing is pinned: VFIO maps the ROM.
 BASE=$((1 << 20))
@@ -130,7 +144,7 @@ quit_busy() {
 # The guest takes a device out and puts it back while the other is in use.
 hotplug() {
     busy_guest hotplug "${coiommu[@]}" -device pcie-root-port,id=rp0 \
-        -device "vfio-pci,host=$nic,id=nic0" -device "vfio-pci,host=$disk,id=disk0,bus=rp0"
+        -device "$vfio,host=$nic,id=nic0" -device "$vfio,host=$disk,id=disk0,bus=rp0"
     counter attached-endpoints
     [ "$VALUE" -eq 2 ] || fail "$VALUE endpoints are attached, not 2"
     vm_qmp device_del '{"id":"disk0"}' || fail "$VM_ERROR"
@@ -139,7 +153,7 @@ hotplug() {
     [ "$VALUE" -eq 1 ] || fail "$VALUE endpoints are attached, not 1"
     expect_consistent
     vm_run 60 'ping -c 3 "$(gateway)"'
-    vm_qmp device_add "{\"driver\":\"vfio-pci\",\"host\":\"$disk\",\"id\":\"disk0\",\"bus\":\"rp0\"}" ||
+    vm_qmp device_add "{$vfio_json,\"host\":\"$disk\",\"id\":\"disk0\",\"bus\":\"rp0\"}" ||
         fail "$VM_ERROR"
     vm_run 120 "wait_for 60 test -b /dev/nvme0n1 && guest_nvme 0"
     counter attached-endpoints
@@ -163,7 +177,7 @@ order() {
 # guest has no driver for it, reads where there is none.
 wrong_dma() {
     local faults
-    vm_up wrong_dma "$MEM" "${coiommu[@]}" -device "vfio-pci,host=$edu,id=edu0" ||
+    vm_up wrong_dma "$MEM" "${coiommu[@]}" -device "$vfio,host=$edu,id=edu0" ||
         fail "$VM_ERROR"
     # In the guest: 4 KiB at 256 MiB, to the device's own buffer.
     vm_run 30 "edu_read 0x10000000" || fail "edu didn't do as told"
@@ -177,18 +191,30 @@ wrong_dma() {
     [ "$faults" -gt 0 ] || fail "a wrong DMA isn't seen"
 }
 
-# expect_refusal PATTERN BDF BYTES: host_check says so in one sentence.
+# expect_refusal PATTERN BDF BYTES [BACKEND]: host_check says so in one sentence.
 expect_refusal() {
     local said
-    ! said=$(host_check "$2" "$3") || fail "$2 passed"
+    ! said=$(host_check "${@:2}") || fail "$2 passed"
     echo "$said"
     [[ $said == *$1* ]] && [ "$(wc -l <<<"$said")" -eq 1 ]
 }
 
+# Each of the two kernels has one backend only.
+other_backend_refused() {
+    if [ $backend = type1 ]; then
+        expect_refusal "/dev/iommu is missing" "$disk" 1 iommufd
+        mknod /dev/iommu c 1 3
+        expect_refusal "isn't in /dev/vfio/devices" "$disk" 1 iommufd
+        rm /dev/iommu
+    else
+        expect_refusal "is the module vfio_iommu_type1 loaded" "$disk" 1
+    fi
+}
+
 # The demo's questions to a host, on one with VFIO.
 host_checks() {
-    host_check "$disk" $((1 << 30))
-    host_check "${disk#0000:}" $((1 << 30))
+    host_check "$disk" $((1 << 30)) $backend
+    host_check "${disk#0000:}" $((1 << 30)) $backend
     [ "$(host_kind "$disk")" = nvme ]
     [ "$(host_kind "$nic")" = net ]
     [ "$(host_kind "$edu")" = other ]
@@ -197,8 +223,9 @@ host_checks() {
     mv /dev/kvm /dev/kvm.away
     expect_refusal "/dev/kvm is missing" "$disk" 1
     mv /dev/kvm.away /dev/kvm
+    other_backend_refused
     echo 'user:x:1000:1000::/:/bin/bash' >>/etc/passwd
-    su -s /bin/bash user -c "ulimit -l 64; . /job/host.sh; host_check $disk 1073741824" >/tmp/said &&
+    su -s /bin/bash user -c "ulimit -l 64; . /job/host.sh; host_check $disk 1073741824 $backend" >/tmp/said &&
         fail "a user who may lock 64 KiB passed"
     cat /tmp/said
     grep -q 'may lock only 64 KiB' /tmp/said

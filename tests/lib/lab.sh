@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# shellcheck shell=bash
+#
+# Scenarios on the rig's host (tests/system/lab*.sh) as tests of a level: all are
+# run in one boot of it, and each is a test.  Sourced after tap.sh and all that
+# scripts/lib/rig.sh wants.
+
+LAB_SCRIPTS=$COIOMMU_TOP/tests/system
+
+# lab_ready [KVER]: QEMU and the images, with this kernel for the host (the default:
+# the guest's).  The rig is ours from now on.
+lab_ready() {
+    local module kver
+    kver=$(kernel_default)
+    module=$("$COIOMMU_TOP/scripts/guest-build" --image "$kver")
+    RIG_QEMU=$("$COIOMMU_TOP/scripts/qemu-build")
+    need_packages rig
+    rig_lock
+    rig_guest_image "$kver" "$module"
+    rig_l1_image "${1:-$kver}"
+}
+
+# lab_job NAME SETTINGS SCENARIO...: a job of L1 that runs the scenarios with these
+# settings (words NAME=VALUE, see lab.sh), with the demo's verdict, and the disk as L0
+# has it, a witness of what was written; its folder on stdout.
+lab_job() {
+    local job
+    job=$(rig_job "$1")
+    cp "$LAB_SCRIPTS"/lab*.sh "$COIOMMU_TOP/scripts/lib/report.sh" "$job/"
+    ln "$job.disk" "$job/disk"
+    cat >"$job/run" <<JOB
+export LAB_PEER=$RIG_PEER $2
+exec /job/lab.sh ${*:3}
+JOB
+    echo "$job"
+}
+
+# lab_run NAME SECONDS SCENARIO...: boot L1 for the job.  Passes if each of the
+# scenarios has run, whatever came out.
+lab_run() {
+    local scenario
+    rig_run "$1" 2560 "$2"
+    for scenario in "${@:3}"; do
+        [ -s "$RIG/jobs/$1/results/$scenario" ]
+    done
+}
+
+# lab_result NAME SCENARIO: what came out, as a test's status and log.
+lab_result() {
+    local results=$RIG/jobs/$1/results
+    [ -s "$results/$2" ] || { echo "the host didn't get to it"; return 1; }
+    cat "$results/$2.log"
+    return "$(cat "$results/$2")"
+}
