@@ -47,7 +47,8 @@
  *   fallback-pin-ns       how long that has taken the last time
  *   fallback-refused      how often a device was kept off the bus instead
  *   requests              doorbell writes
- *   request-errors        of these, how many got another status than OK
+ *   request-errors        of these, how many got another status than OK, PROBE
+ *                         apart
  *   request-wait-max-ns   the longest that a request has waited for a block
  *                         that another thread was mapping or unmapping
  *   attached-endpoints    devices that are attached now

@@ -271,9 +271,6 @@ static void request_answer(CoiommuState *s, hwaddr gpa, uint32_t status,
     struct coiommu_request *page = coiommu_ram_ptr(s, gpa,
                                                    COIOMMU_REQ_PAGE_SIZE);
 
-    if (status) {
-        stat64_add(&s->stats.request_errors, 1);
-    }
     if (!page) {
         return;
     }
@@ -301,6 +298,10 @@ static void request_serve(CoiommuState *s, hwaddr gpa, uint32_t slot,
     if (status == COIOMMU_ST_PENDING) {
         doorbell_bad(s, slot, COIOMMU_ST_STATE);
     } else {
+        /* That a device is not tracked is what PROBE was asked. */
+        if (status && req->opcode != COIOMMU_OP_PROBE) {
+            stat64_add(&s->stats.request_errors, 1);
+        }
         request_answer(s, gpa, status, done);
     }
 }
@@ -324,6 +325,7 @@ static bool request_take(CoiommuState *s, uint32_t slot, hwaddr *gpa,
     trace_coiommu_request(slot, req->opcode, req->endpoint, req->count);
     if (status) {
         trace_coiommu_request_done(slot, status, 0);
+        stat64_add(&s->stats.request_errors, 1);
         request_answer(s, *gpa, status, 0);
     }
     return !status;

@@ -82,6 +82,7 @@ def check_pinned(guest):
     """Something was pinned on demand, and not all memory."""
     requests = guest.table("requests")
     check(requests["failures"] == 0, "no request failed")
+    check(guest.counter("request-errors") == 0, "the host agrees")
     check(requests["pin-ranges"] > 0, "pins were requested")
     check(guest.counter("demand-pin-requests") > 0, "the host saw requests")
     check(0 < guest.counter("pinned-bytes") < 256 << 20,
