@@ -86,39 +86,39 @@ static int settle(struct coiommu_dtt *dtt, atomic_t *entry)
 	return !(value & COIOMMU_DTT_PINNED);
 }
 
-/* An unmap of a unit that is not mapped: it stays as it is. */
-static void underflow(struct coiommu_dtt *dtt, u64 unit)
-{
-	atomic64_inc(&dtt->underflows);
-	pr_err_ratelimited("unmap of %#llx, which is not mapped: a driver's bug\n",
-			   unit << dtt->unit_shift);
-}
-
 /**
  * coiommu_dtt_put_slow - take one from each of some units
  * @dtt: the table
  * @first: first unit
  * @last: last unit; below @first there is nothing to do
  *
- * Any context.  Units that are not mapped, or not in the table, are reported.
+ * Any context.  Units that are not mapped, or not in the table, stay as they
+ * are; the first of them is reported, all are counted.
  */
 void coiommu_dtt_put_slow(struct coiommu_dtt *dtt, u64 first, u64 last)
 {
 	u64 unit = first;
+	u64 wrong = 0;
+	u64 wrong_at = 0;
 
 	while (unit <= last) {
 		const u64 stop = min(last, unit | COIOMMU_LEAF_MASK);
 		atomic_t *entry = coiommu_dtt_entry(dtt, unit);
 
 		if (unlikely(!entry)) {
-			underflow(dtt, unit);
+			wrong_at = wrong++ ? wrong_at : unit;
 			unit = stop + 1;
 			continue;
 		}
 		for (; unit <= stop; unit++, entry++)
 			if (unlikely(!coiommu_dtt_put_unit(entry)))
-				underflow(dtt, unit);
+				wrong_at = wrong++ ? wrong_at : unit;
 	}
+	if (likely(!wrong))
+		return;
+	atomic64_add(wrong, &dtt->underflows);
+	pr_err_ratelimited("unmap of %#llx, which is not mapped: a driver's bug\n",
+			   wrong_at << dtt->unit_shift);
 }
 
 /*

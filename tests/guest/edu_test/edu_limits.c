@@ -247,6 +247,9 @@ int test_twice(struct edu *edu)
 		dma_unmap_page(dev, addr, PAGE_SIZE, DMA_TO_DEVICE);
 		/* Beyond all memory. */
 		dma_unmap_page(dev, BIT_ULL(50), PAGE_SIZE, DMA_TO_DEVICE);
+		/* Four units at once. */
+		dma_unmap_page(dev, page_to_phys(page), PAGE_SIZE << HOLD_ORDER,
+			       DMA_TO_DEVICE);
 	}
 	__free_pages(page, HOLD_ORDER);
 	return dma_mapping_error(dev, addr);
