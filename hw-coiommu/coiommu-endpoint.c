@@ -164,7 +164,7 @@ static void endpoint_realize(DeviceListener *listener, DeviceState *dev)
     CoiommuState *s = container_of(listener, CoiommuState, device_listener);
     PCIDevice *pci_dev = pci_device_of(dev);
 
-    if (pci_dev && pci_device_iommu_address_space(pci_dev) == &s->as) {
+    if (pci_dev && coiommu_endpoint_tracked(s, pci_dev)) {
         coiommu_fallback_realized(s, pci_dev);
     }
 }
