@@ -128,3 +128,24 @@ def check_counts(vm, edu, mappings, units):
           f"{units} units are mapped")
     check(during["pinned-units"] >= units, "and pinned")
     check(after["mappings"] == before["mappings"], "all is taken back")
+
+
+def check_rebound(vm, edu):
+    """A device that was bound before the module is tracked when bound anew."""
+    check_groups(vm)
+    vm.unbind(edu)
+    check_groups(vm, edu)
+    vm.run(f"echo {edu} > /sys/bus/pci/drivers/edu_test/bind")
+    check_attached(vm, edu)
+    edu_run(vm, edu, "walk")
+
+
+def load_drivers(vm):
+    """Disk, NIC and edu, by their drivers, at work; their addresses."""
+    vm.run("modprobe nvme && modprobe e1000e && modprobe edu_test")
+    nvme, = vm.address("1b36:0010")
+    nic, = vm.address("8086:10d3")
+    edu, = vm.address(EDU_ID)
+    check_disk(vm)
+    check_net(vm)
+    return nvme, nic, edu

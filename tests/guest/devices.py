@@ -2,7 +2,7 @@
 """Stock drivers of disks and NICs, under load as well."""
 
 from checks import (EDU, EDU_ID, check_attached, check_disk, check_groups,
-                    check_net, check_pinned, edu_run, finish)
+                    check_net, check_pinned, edu_run, finish, load_drivers)
 from guest import check
 
 
@@ -54,12 +54,7 @@ def force(scenario):
     with scenario.boot("nvme,serial=1,drive=disk", "e1000e,netdev=net", EDU,
                        args="swiotlb=force") as vm:
         vm.load()
-        vm.run("modprobe nvme && modprobe e1000e && modprobe edu_test")
-        nvme, = vm.address("1b36:0010")
-        nic, = vm.address("8086:10d3")
-        edu, = vm.address(EDU_ID)
-        check_disk(vm)
-        check_net(vm)
+        nvme, nic, edu = load_drivers(vm)
         edu_run(vm, edu, "stream")
         check("stream: bounced yes" in vm.output("dmesg"),
               "mappings were bounced")

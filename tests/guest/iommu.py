@@ -4,7 +4,7 @@
 import struct
 
 from checks import (EDU, EDU_ID, check_attached, check_disk, check_groups,
-                    check_net, check_pinned, edu_run, finish)
+                    check_net, check_pinned, check_rebound, finish)
 from guest import check
 
 VIOT = "/sys/firmware/acpi/tables/VIOT"
@@ -92,12 +92,7 @@ def viot_late(scenario):
         vm.load()
         line = f"{edu}: coiommu: not tracked: bound to edu_test before"
         check(vm.output("dmesg").count(line) == 1, "one line names the device")
-        check_groups(vm)
-        vm.unbind(edu)
-        check_groups(vm, edu)
-        vm.run(f"echo {edu} > /sys/bus/pci/drivers/edu_test/bind")
-        check_attached(vm, edu)
-        edu_run(vm, edu, "walk")
+        check_rebound(vm, edu)
         finish(vm, edu)
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Devices and memory that come and go, and drivers that are left alone."""
 
-from checks import (EDU, EDU_ID, check_attached, check_groups, edu_run,
-                    finish)
+from checks import (EDU, EDU_ID, check_attached, check_groups, check_rebound,
+                    edu_run, finish)
 from guest import check
 
 
@@ -44,12 +44,7 @@ def late(scenario):
         check(vm.counter("attached-endpoints") == 0, "nothing is attached")
         # It works all the same.
         edu_run(vm, edu, "walk")
-        check_groups(vm)
-        vm.unbind(edu)
-        check_groups(vm, edu)
-        vm.run(f"echo {edu} > /sys/bus/pci/drivers/edu_test/bind")
-        check_attached(vm, edu)
-        edu_run(vm, edu, "walk")
+        check_rebound(vm, edu)
         finish(vm, edu)
 
 

@@ -3,8 +3,8 @@
 
 import os
 
-from checks import (EDU, EDU_ID, check_attached, check_disk, check_net,
-                    edu_run, finish)
+from checks import (EDU, EDU_ID, check_attached, check_disk, edu_run, finish,
+                    load_drivers)
 from guest import check
 
 # Blocks as large as units, and nothing is let go: what is pinned can be
@@ -64,12 +64,7 @@ def sleep(scenario):
                        args="suspend.pm_test_delay=0",
                        kernel="vmlinuz") as vm:
         vm.load()
-        vm.run("modprobe nvme && modprobe e1000e && modprobe edu_test")
-        nvme, = vm.address("1b36:0010")
-        nic, = vm.address("8086:10d3")
-        edu, = vm.address(EDU_ID)
-        check_disk(vm)
-        check_net(vm)
+        nvme, nic, edu = load_drivers(vm)
         edu_run(vm, edu, "hold")
         vm.run("dd if=/dev/urandom of=/tmp/kept bs=64k count=64 2>/dev/null && "
                "dd if=/tmp/kept of=/dev/nvme0n1 bs=64k seek=128 conv=fsync "

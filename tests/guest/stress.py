@@ -37,7 +37,9 @@ def stress_for(scenario, seconds, coiommu=UNPIN_FAST, may_fail=False,
         books, table = state(vm), vm.table()
         for name in ("mapped-units", "mappings"):
             check(books[name] == table[name] > 0, f"{name} are as in the books")
-        check(books["maps"] > 10 * seconds, "much was mapped")
+        # A kernel that checks itself is a hundred times as slow.
+        pace = 1 if vm.output("uname -r").strip().endswith("debug") else 10
+        check(books["maps"] > 10 * pace * seconds, "much was mapped")
         check(books["transfers"] > seconds // 2, "the devices copied")
         check(books["refused"] > 0, "mappings of firmware were refused")
         check(may_fail or books["refused"] == vm.counter("request-errors"),
@@ -47,7 +49,7 @@ def stress_for(scenario, seconds, coiommu=UNPIN_FAST, may_fail=False,
                  "unpin-races", "repins", "pinned-bytes-peak")
         counters = {name: vm.counter(name) for name in names}
         print(counters, flush=True)
-        check(counters["lazy-unpinned-blocks"] > seconds,
+        check(counters["lazy-unpinned-blocks"] > pace * seconds,
               "much was unpinned")
         vm.run(f"echo > {FOLDER}/drain")
         check(vm.table()["mappings"] == 0, "all counts are back to 0")
