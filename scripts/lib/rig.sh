@@ -24,6 +24,10 @@ RIG_SCRIPTS=$COIOMMU_TOP/scripts/rig
 RIG_L1_MODULES="9pnet_virtio 9p kvm-amd vfio_iommu_type1 vfio-pci"
 RIG_GUEST_MODULES="nvme igb e1000e ext4 crc32c_generic crc32c-intel"
 
+# Programs of this machine that the guest has, and files that lie in its /rig.
+RIG_GUEST_PROGRAMS="mkfs.ext4 e2fsck"
+RIG_GUEST_FILES="$RIG_SCRIPTS/guest-tests.sh $RIG_SCRIPTS/guest-dhcp"
+
 # What our QEMU loads at run time for a q35 machine started with -kernel.
 RIG_FIRMWARE="seabios/bios-256k.bin qemu/pvh.bin qemu/linuxboot_dma.bin
     qemu/kvmvapic.bin"
@@ -40,8 +44,10 @@ RIG_PEER=10.0.2.100
 # initramfs, with MODULE (coiommu.ko), as $RIG/guest/{vmlinux,initrd}.
 rig_guest_image() {
     local kver=$1 key
-    key="$* $RIG_GUEST_MODULES $(checksum "$2" "$RIG_SCRIPTS"/guest-* \
-        "$COIOMMU_TOP/scripts/lib/initramfs.sh" "$COIOMMU_TOP/scripts/lib/rig.sh")"
+    # shellcheck disable=SC2086  # lists
+    key="$* $RIG_GUEST_MODULES $RIG_GUEST_PROGRAMS $(checksum "$2" $RIG_GUEST_FILES \
+        "$RIG_SCRIPTS/guest-init" "$COIOMMU_TOP/scripts/lib/initramfs.sh" \
+        "$COIOMMU_TOP/scripts/lib/rig.sh")"
     ! stamp_ok "$RIG/guest/.stamp" "$key" || return 0
     mkdir -p "$RIG/guest"
     step rig-guest-image _rig_guest_image "$@"
@@ -53,11 +59,13 @@ _rig_guest_image() {
     shift
     vmlinux_extract "$(kernel_image "$kver")" "$RIG/guest/vmlinux"
     busybox_tree "$tree"
-    programs_into "$tree" "$(command -v mkfs.ext4)" "$(command -v e2fsck)"
+    # shellcheck disable=SC2046,SC2086
+    programs_into "$tree" $(command -v $RIG_GUEST_PROGRAMS)
     # shellcheck disable=SC2086
     kernel_modules_into "$tree" "$kver" $RIG_GUEST_MODULES "$@"
     mkdir "$tree/rig"
-    cp "$RIG_SCRIPTS"/guest-tests.sh "$RIG_SCRIPTS"/guest-dhcp "$tree/rig/"
+    # shellcheck disable=SC2086
+    cp $RIG_GUEST_FILES "$tree/rig/"
     cp "$RIG_SCRIPTS"/guest-init "$tree/init"
     pack_cpio "$tree" "$RIG/guest/initrd"
     rm -r "$tree"

@@ -9,6 +9,10 @@
 #   VM_KERNEL  VM_INITRD   what the guest boots (guest-init is its init)
 #   VM_LOGS    folder for the serial logs
 #
+# and may set
+#
+#   VM_SAMPLED  a command that is called after each look at the pinned memory
+#
 # A VM has two pairs of FIFOs: one for QMP, one for the guest's serial line, by
 # which guest-init takes commands.  Whoever waits for either looks at VmLck
 # (kernel VFIO's type1 counts pinned memory there) and VmPin (iommufd does) of
@@ -53,6 +57,7 @@ vm_sample() {
     [ "$seen" = xx ] || return 0
     VM_PINNED=$((sum * 1024))
     [ "$VM_PINNED" -le "$VM_PEAK" ] || VM_PEAK=$VM_PINNED
+    ${VM_SAMPLED:-:}
 }
 
 # ---- lines from FIFOs -------------------------------------------------------
