@@ -11,7 +11,8 @@ import ctypes
 import time
 
 from demand_pins import per_1000
-from loadvm import LoadVm, Sockperf
+from loadvm import LoadVm
+from sockperf import Sockperf
 
 MIB = 1 << 20
 DEFAULT = ("64K", "2M")

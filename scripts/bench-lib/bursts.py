@@ -10,7 +10,8 @@ unpinned, or ahead, when the first of them has come back.
 import time
 
 from demand_pins import per_1000
-from loadvm import LoadVm, Sockperf
+from loadvm import LoadVm
+from sockperf import Sockperf
 
 MIB = 1 << 20
 AHEAD = {"no": ",ahead=0", "yes": ",ahead=32M"}

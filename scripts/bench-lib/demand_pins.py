@@ -9,8 +9,9 @@ load no more pinned than the blocks that hold mapped pages.
 import time
 
 from guest import check
-from loadvm import LoadVm, Sockperf
+from loadvm import LoadVm
 from results import spread
+from sockperf import Sockperf
 
 INTERVAL_MS = 1000      # the default of unpin-interval
 

@@ -7,10 +7,7 @@ through the NIC, by DMA, to QEMU's user network, and on to the server.
 """
 
 import os
-import socket
 import struct
-import subprocess
-import tempfile
 import time
 
 from guest import Guest, check
@@ -41,25 +38,6 @@ LOADS = {
     "tcp-rr": "sockperf ping-pong --tcp -i 10.0.2.2 -p {port} -m 64 "
               "-t {seconds} >/tmp/{name}.out 2>&1",
 }
-
-
-class Sockperf:
-    """The server, on this machine."""
-
-    def __init__(self, log):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.process = subprocess.Popen(
-            ["sockperf", "server", "--tcp", "-i", "127.0.0.1",
-             "-p", str(self.port)], stdout=log, stderr=log)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, value, trace):
-        self.process.kill()
-        self.process.wait()
 
 
 class LoadVm(Guest):

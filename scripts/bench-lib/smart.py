@@ -7,7 +7,7 @@ often.
 """
 
 from blocks import measure, write
-from loadvm import Sockperf
+from sockperf import Sockperf
 
 HAS = {"both": "", "ahead": ",escape-threshold=0", "escape": ",ahead=0",
        "neither": ",ahead=0,escape-threshold=0"}
