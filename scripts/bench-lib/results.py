@@ -14,6 +14,9 @@ import time
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(
     os.path.abspath(__file__))))
 
+# More rows than that are for a plot.
+LONG = 100
+
 
 def spread(name, values, digits=1):
     """The cells for a quantity that was measured several times."""
@@ -47,6 +50,7 @@ class Bench:
         self.qemu = options.qemu
         self.quick = options.quick
         self.tables = {}
+        self.problems = []
         self.facts = self._facts()
         self._started = float(os.environ.get("COIOMMU_STARTED", time.time()))
         folder = os.path.join(os.environ.get("COIOMMU_LOGS") or
@@ -71,6 +75,16 @@ class Bench:
         """Something of the environment that belongs into the record."""
         self.facts[name] = value
 
+    def note(self, text):
+        """Something about this run that belongs into the record."""
+        self.facts.setdefault("notes", []).append(text)
+        self.step(text)
+
+    def problem(self, text):
+        """Something that is not as it should be: the run has failed."""
+        self.problems.append(text)
+        self.step(f"not as it should be: {text}")
+
     # ---- the record ----
 
     def _facts(self):
@@ -93,10 +107,21 @@ class Bench:
         }
 
     def report(self):
-        """Print the tables, and write the files that were asked for."""
+        """Print the tables, and write the files that were asked for.
+
+        Figures of a run that has failed are printed, but not written.
+        """
         for name, rows in self.tables.items():
             print(f"\n{name}")
-            self._print(rows)
+            if len(rows) > LONG:
+                print(f"{len(rows)} rows: see the files of --save or --json")
+            else:
+                self._print(rows)
+        if self.problems:
+            print("\nNot as it should be:")
+            for text in self.problems:
+                print(f"  - {text}")
+            raise SystemExit(1)
         options = self.options
         if options.json:
             with open(options.json, "w") as out:
@@ -120,7 +145,8 @@ class Bench:
     def _csv(self, path, rows):
         with open(path, "w", newline="") as out:
             for name, value in self.facts.items():
-                out.write(f"# {name}: {value}\n")
+                for text in value if isinstance(value, list) else [value]:
+                    out.write(f"# {name}: {text}\n")
             writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)

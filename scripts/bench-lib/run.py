@@ -14,7 +14,8 @@ TESTS = os.path.join(HERE, "..", "..", "tests")
 # levels have a module "guest"; each benchmark uses one of them.
 LEVELS = {"unpin-pass": ("qtest",), "demand-pins": ("guest",),
           "blocks": ("guest",), "bursts": ("guest",),
-          "smart": ("guest",), "dma-map": ("guest",)}
+          "smart": ("guest",), "dma-map": ("guest",), "boot": ("qtest",),
+          "memory": (), "block": (), "net": (), "unpin": ()}
 
 from results import Bench  # noqa: E402
 
@@ -28,6 +29,12 @@ def main():
     parser.add_argument("--kernels", type=str.split, help="their names")
     parser.add_argument("--command", required=True,
                         help="what the user has typed, for the record")
+    parser.add_argument("--host-devices", type=str.split, default=[],
+                        help="PCI functions of this machine, instead of the "
+                        "rig's")
+    parser.add_argument("--iommufd", action="store_true")
+    parser.add_argument("--destroy-data", action="store_true")
+    parser.add_argument("--peer", help="ADDRESS:PORT of a sockperf server")
     parser.add_argument("--json")
     parser.add_argument("--save")
     parser.add_argument("--quick", action="store_true")

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""How long a VM with assigned devices takes to start, against its memory.
+
+"Ready" is from QEMU's start to its first answer on the monitor, the CPU stopped:
+all devices are there by then.  "Init" is to the guest's init.  The cost of an
+assignment itself is that of a VM that has next to nothing to pin: static, 128 MiB.
+"""
+
+import statistics
+
+import boot_sparse
+from results import spread
+from rigcase import MIB, fits, in_order, run_case, target, where
+
+ENVS = ("none", "static+4k", "static", "static+prealloc", "static+hugetlb",
+        "intel-iommu", "virtio-iommu", "coiommu", "coiommu+4k",
+        "coiommu+block=64K")
+# What backs a guest's memory makes no difference once QEMU runs.
+GUESTS = ("none", "static", "intel-iommu", "virtio-iommu", "coiommu",
+          "coiommu+block=64K")
+SIZES_MIB = (256, 1024, 4096, 8192, 16384)
+GIB = 1024
+# The rig's host beside its largest VM.
+HOST_MIB = 2048
+OWN_MIB = 128
+OWN_COST = 1.05
+EXTRAPOLATED_GIB = (1, 16, 32, 64, 128)
+
+
+def sizes(bench):
+    if bench.quick:
+        return (256, 512)
+    if bench.options.host_devices:
+        return tuple(mib for mib in SIZES_MIB if fits(mib))
+    found = tuple(mib for mib in SIZES_MIB if fits(mib + HOST_MIB))
+    for mib in SIZES_MIB:
+        if mib not in found:
+            bench.note(f"no memory for VMs of {mib} MiB: left out")
+    return found
+
+
+def seconds(rows, name):
+    return [row[name] / 1e6 for row in rows]
+
+
+def run(bench):
+    memory = sizes(bench)
+    if not memory:
+        raise SystemExit("this machine hasn't enough free memory for any of "
+                         "the sizes.")
+    envs = ("none", "static", "coiommu") if bench.quick else ENVS
+    found = run_case(bench, max(memory) + HOST_MIB, 1800, envs=envs,
+                     guests=envs if bench.quick else GUESTS,
+                     sizes=[f"{mib}M" for mib in memory],
+                     rounds=1 if bench.quick else 3)
+    own = statistics.median(seconds(
+        where(found["starts"], env="static", mem=OWN_MIB * MIB), "ready_us"))
+    medians = ready(bench, found, own)
+    extrapolate(bench, medians)
+    judge(bench, medians, own)
+    boot_sparse.run(bench)
+
+
+def ready(bench, found, own):
+    """The main table; {env: {MiB: median of the ready times}}."""
+    medians = {}
+    for env in in_order(found["starts"], "env"):
+        for mem in in_order(where(found["starts"], env=env), "mem"):
+            starts = where(found["starts"], env=env, mem=mem)
+            guests = where(found.get("guests", []), env=env, mem=mem)
+            guest = guests[0] if guests else {}
+            times = seconds(starts, "ready_us")
+            median = statistics.median(times)
+            medians.setdefault(env, {})[mem // MIB] = median
+            bench.row(
+                "boot", env=env, memory_mib=mem // MIB, starts=len(times),
+                **spread("ready_s", times, 2),
+                times_own=round(median / own, 2),
+                pinned_at_ready_mib=round(starts[-1]["pinned"] / MIB, 1),
+                init_s=round(guest["init_us"] / 1e6, 1) if guest else "",
+                peak_mib=round(guest["peak"] / MIB, 1) if guest else "",
+                idle_mib=round(guest["final"] / MIB, 1) if guest else "")
+    return medians
+
+
+def extrapolate(bench, medians):
+    """Where all memory is pinned, a straight line to the paper's 128 GB."""
+    for env, points in medians.items():
+        if len(points) < 2 or not env.startswith("static"):
+            continue
+        slope, base = statistics.linear_regression(
+            [mib / GIB for mib in points], list(points.values()))
+        for gib in EXTRAPOLATED_GIB:
+            bench.row("boot-extrapolated", env=env, gib=gib,
+                      ready_s=round(base + slope * gib, 2),
+                      s_per_gib=round(slope, 3))
+
+
+def judge(bench, medians, own):
+    for env in ("coiommu", "coiommu+4k", "coiommu+block=64K"):
+        if env not in medians:
+            continue
+        points = medians[env]
+        worst = max(points, key=points.get)
+        ratio = points[worst] / own
+        target(bench, f"{env}: ready, at every size, in times of the "
+               f"assignment's own cost (static, {OWN_MIB} MiB)",
+               f"<= {OWN_COST}", f"{ratio:.2f} ({worst} MiB)",
+               ratio <= OWN_COST)
+        flat = points[max(points)] / points[min(points)]
+        target(bench, f"{env}: ready, the largest VM in times of the smallest",
+               f"<= {OWN_COST}", f"{flat:.2f}", flat <= OWN_COST)

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What is pinned through a VM's life: start, boot, idle, load, idle.
+
+Pinned is what the host's kernel charges to QEMU, free what it says is available.
+Mapped is what coIOMMU's unpin thread saw in use when it last went round: bytes in
+blocks that hold mapped pages.
+"""
+
+from net import GATEWAY
+from rigcase import MIB, in_order, run_case, target, where
+from sockperf import Sockperf
+
+GUEST_MIB = 4096
+QUICK_MIB = 512
+HOST_MIB = 2048
+ENVS = ("static", "intel-iommu", "virtio-iommu", "coiommu",
+        "coiommu+block=64K")
+IDLE_PART = 0.01
+PEAK_OVER = 1.25
+
+
+def measure(bench, guest_mib, peer):
+    return run_case(
+        bench, guest_mib + HOST_MIB, 1500, peer=peer, sizes=f"{guest_mib}M",
+        envs=("static", "coiommu") if bench.quick else ENVS,
+        seconds=4 if bench.quick else 10)
+
+
+def run(bench):
+    guest_mib = QUICK_MIB if bench.quick else GUEST_MIB
+    if bench.options.host_devices:
+        found = measure(bench, guest_mib, bench.options.peer)
+    else:
+        with Sockperf(bench.log) as server:
+            found = measure(bench, guest_mib, f"{GATEWAY}:{server.port}")
+    for row in found["memory"]:
+        bench.row("memory", env=row["env"], phase=row["phase"],
+                  second=round(row["ms"] / 1000, 2),
+                  pinned_mib=round(row["pinned"] / MIB, 2),
+                  host_free_mib=round(row["free"] / MIB),
+                  mapped_mib="" if row["mapped"] == "-" else
+                  round(row["mapped"] / MIB, 2),
+                  demand_pins="" if row["pins"] == "-" else row["pins"])
+    for env in in_order(found["memory"], "env"):
+        summary(bench, found, env, guest_mib)
+
+
+def summary(bench, found, env, guest_mib):
+    """One line for an environment, and its targets."""
+    phases = {phase: where(found["memory"], env=env, phase=phase)
+              for phase in ("boot", "idle", "load", "idle-again")}
+    peak = where(found["peaks"], env=env)[0]["pinned"]
+    idle = phases["idle"][-1]["pinned"]
+    busy = max(row["pinned"] for row in phases["load"])
+    mapped = [row["mapped"] for row in phases["load"] if row["mapped"] != "-"]
+    bench.row("memory-summary", env=env,
+              peak_mib=round(peak / MIB, 1),
+              idle_mib=round(idle / MIB, 1),
+              idle_percent=round(100 * idle / MIB / guest_mib, 2),
+              load_max_mib=round(busy / MIB, 1),
+              load_mapped_max_mib=round(max(mapped) / MIB, 1)
+              if mapped else "",
+              idle_again_mib=round(phases["idle-again"][-1]["pinned"] / MIB, 1),
+              host_free_idle_mib=round(phases["idle"][-1]["free"] / MIB))
+    if not env.startswith("coiommu"):
+        return
+    target(bench, f"{env}: pinned when idle after boot, of the VM",
+           f"<= {IDLE_PART:.0%}", f"{idle / MIB / guest_mib:.2%}",
+           idle <= IDLE_PART * guest_mib * MIB)
+    ratio = busy / max(mapped)
+    target(bench, f"{env}: most that is pinned under load, of the most bytes "
+           "in blocks that hold mapped pages", f"<= {PEAK_OVER}",
+           f"{ratio:.2f}", ratio <= PEAK_OVER)
