@@ -220,29 +220,50 @@ static void coiommu_exit(PCIDevice *pci_dev)
 /* ---- Reset ---- */
 
 /*
+ * Table and endpoints are no longer what the driver said.  The table first: its
+ * memory may be another kernel's by now, and is not written to any more.  For a
+ * device that may do DMA all is pinned, and nothing is unpinned in between.
+ */
+static void forget_driver(CoiommuState *s)
+{
+    coiommu_gate_close(&s->gate);
+    coiommu_request_reset(s);
+    coiommu_fallback_detach_begin(s, NULL);
+    coiommu_endpoint_detach_all(s);
+    coiommu_fallback_detach_end(s);
+    coiommu_gate_open(&s->gate);
+}
+
+/*
  * In the exit phase: when the whole machine is reset, the assigned devices have
- * been reset by now and do no DMA any more.  When we alone are, they may, and
- * then all stays pinned.  The table is not touched: after a reset its memory
- * is no longer the driver's.
+ * been reset by now and do no DMA any more.  When we alone are, they may.
  */
 static void coiommu_reset_exit(Object *obj, ResetType type)
 {
     CoiommuState *s = COIOMMU(obj);
 
     trace_coiommu_reset(s->enabled, coiommu_pinset_totals(&s->pins).bytes);
-    coiommu_fallback_detach_begin(s, NULL);
-    coiommu_gate_close(&s->gate);
-    coiommu_request_reset(s);
-    coiommu_endpoint_detach_all(s);
-    coiommu_fallback_detach_end(s);
-    coiommu_gate_open(&s->gate);
+    forget_driver(s);
 }
 
-/* A function-level reset: the way out for a kernel started by kexec. */
+/*
+ * A function-level reset is the way out for a kernel started by kexec that
+ * knows us.  One that doesn't, a crash kernel without the driver, would have its
+ * devices do DMA by the dead kernel's table.  But any system that looks for
+ * devices takes our BAR out of the memory map to see its size, and the driver
+ * never does that while the table is in use: so the table is nobody's.
+ */
 static void coiommu_config_write(PCIDevice *pci_dev, uint32_t addr,
                                  uint32_t value, int len)
 {
+    CoiommuState *s = COIOMMU(pci_dev);
+
     pci_default_write_config(pci_dev, addr, value, len);
+    if (s->enabled && !(pci_get_word(pci_dev->config + PCI_COMMAND) &
+                        PCI_COMMAND_MEMORY)) {
+        trace_coiommu_abandoned(coiommu_pinset_totals(&s->pins).bytes);
+        forget_driver(s);
+    }
     pcie_cap_flr_write_config(pci_dev, addr, value, len);
 }
 

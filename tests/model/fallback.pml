@@ -3,7 +3,8 @@
  * Devices that do DMA without being attached (hw-coiommu/coiommu-fallback.c),
  * for spin: see README.md.  As in gate.pml a count and PINNED stand for a whole
  * block, and memory has one order.  There is one container, and the table is
- * always enabled: DISABLE and a reset of the function are DETACH of each device.
+ * always enabled: DISABLE, a reset of the function, and what acts like one (a
+ * kernel that sizes its BAR) are DETACH of each device.
  *
  * There are two devices, each with a vCPU that does things to it.  A device
  * with the bus-master bit that is not attached may do DMA anywhere at any time.
