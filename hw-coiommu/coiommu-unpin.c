@@ -279,6 +279,7 @@ static void unpin_pass(CoiommuState *s, const CoiommuUnpinSettings *settings,
     }
     turn->policy.kind = settings->policy;
     turn->policy.window_ms = settings->window_ms;
+    turn->policy.since_ms = settings->since_ms;
     while (turn->hand && left && !qatomic_read(&s->unpin.interrupt)) {
         size_t slice = MIN(left, SLICE);
 
@@ -372,8 +373,14 @@ void coiommu_unpin_get(CoiommuState *s, CoiommuUnpinSettings *settings)
 
 void coiommu_unpin_set(CoiommuState *s, const CoiommuUnpinSettings *settings)
 {
+    int64_t since = now_ms();
+
     QEMU_LOCK_GUARD(&s->unpin.lock);
+    if (settings->policy == s->unpin.settings.policy) {
+        since = s->unpin.settings.since_ms;
+    }
     s->unpin.settings = *settings;
+    s->unpin.settings.since_ms = since;
     qatomic_set(&s->unpin.interrupt, true);
     qemu_cond_signal(&s->unpin.kick);
     while (s->unpin.busy) {

@@ -169,12 +169,14 @@ typedef struct CoiommuStats {
  * @interval_ms: from the end of a pass to the next one, at least 1
  * @window_ms: for the policy timeout
  * @pass_blocks: the most blocks that one pass looks at, at least 1
+ * @since_ms: when @policy was chosen; not for the operator
  */
 typedef struct CoiommuUnpinSettings {
     CoiommuPolicyKind policy;
     uint32_t interval_ms;
     uint32_t window_ms;
     uint32_t pass_blocks;
+    int64_t since_ms;
 } CoiommuUnpinSettings;
 
 /**

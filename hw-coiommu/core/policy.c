@@ -45,11 +45,13 @@ static bool judge_lazy(const CoiommuPolicy *policy, CoiommuAge *age,
 static bool judge_timeout(const CoiommuPolicy *policy, CoiommuAge *age,
                           CoiommuLook look, int64_t now_ms)
 {
+    bool known = age->idle && age->idle_since_ms >= policy->since_ms;
+
     if (look.busy) {
         age->idle = false;
         return false;
     }
-    if (!age->idle || look.accessed) {
+    if (!known || look.accessed) {
         age->idle = true;
         age->idle_since_ms = now_ms;
     }

@@ -52,11 +52,13 @@ typedef enum CoiommuGuess {
  * @kind: which
  * @has_accessed: the guest sets ACCESSED
  * @window_ms: timeout: for how long a block must have been idle
+ * @since_ms: timeout: since when it is the policy; before, nobody has looked
  */
 typedef struct CoiommuPolicy {
     CoiommuPolicyKind kind;
     bool has_accessed;
     int64_t window_ms;
+    int64_t since_ms;
 } CoiommuPolicy;
 
 /**

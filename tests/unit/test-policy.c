@@ -156,9 +156,13 @@ static void test_three_intervals(void)
     }
 }
 
-/* Against the definition: idle at each look for at least the window. */
+/*
+ * Against the definition: idle at each look for at least the window, and looked
+ * at by this policy: another one has its time now and then.
+ */
 static void test_timeout(void)
 {
+    const CoiommuPolicy lazy = { COIOMMU_POLICY_LAZY, true };
     int run;
 
     for (run = 0; run < 2000; run++) {
@@ -174,6 +178,14 @@ static void test_timeout(void)
                                  g_test_rand_int_range(0, 8) == 0 };
             bool go;
 
+            if (g_test_rand_int_range(0, 16) == 0) {
+                if (g_test_rand_int_range(0, 2)) {
+                    interval(&lazy, &age, look, now);
+                }
+                now += g_test_rand_int_range(1, 100);
+                policy.since_ms = now;
+                since = -1;
+            }
             if (look.busy) {
                 since = -1;
             } else if (since < 0 || look.accessed) {
