@@ -166,6 +166,7 @@ static void endpoint_realize(DeviceListener *listener, DeviceState *dev)
 
     if (pci_dev && coiommu_endpoint_tracked(s, pci_dev)) {
         coiommu_fallback_realized(s, pci_dev);
+        coiommu_migration_update(s);
     }
 }
 
@@ -181,6 +182,7 @@ static void endpoint_unrealize(DeviceListener *listener, DeviceState *dev)
         }
         coiommu_fallback_settle(s);
         coiommu_vfio_unrealized(s, dev);
+        coiommu_migration_update(s);
     }
 }
 

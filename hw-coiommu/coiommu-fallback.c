@@ -93,19 +93,38 @@ static void add_bus(PCIBus *bus, void *opaque)
 }
 
 /*
- * The tracked devices that may do DMA.  The bus says which devices there are:
- * one whose realize has failed may still have a hook.
+ * The tracked devices.  The bus says which devices there are: one whose realize
+ * has failed may still have a hook.
  */
-static GPtrArray *bus_masters(CoiommuState *s)
+static GPtrArray *tracked_devices(CoiommuState *s)
 {
     GPtrArray *devices = g_ptr_array_new();
     guint i;
 
     pci_for_each_bus(pci_get_bus(PCI_DEVICE(s)), add_bus, devices);
     for (i = devices->len; i--; ) {
-        PCIDevice *dev = devices->pdata[i];
+        if (!hook_find(s, devices->pdata[i])) {
+            g_ptr_array_remove_index(devices, i);
+        }
+    }
+    return devices;
+}
 
-        if (!hook_find(s, dev) || !is_bus_master(dev)) {
+bool coiommu_fallback_any(CoiommuState *s)
+{
+    g_autoptr(GPtrArray) devices = tracked_devices(s);
+
+    return devices->len;
+}
+
+/* Those of them that may do DMA. */
+static GPtrArray *bus_masters(CoiommuState *s)
+{
+    GPtrArray *devices = tracked_devices(s);
+    guint i;
+
+    for (i = devices->len; i--; ) {
+        if (!is_bus_master(devices->pdata[i])) {
             g_ptr_array_remove_index(devices, i);
         }
     }

@@ -51,6 +51,9 @@ void coiommu_fallback_settle(CoiommuState *s);
  */
 void coiommu_fallback_transaction(CoiommuState *s, bool changed);
 
+/* Is there a tracked device? */
+bool coiommu_fallback_any(CoiommuState *s);
+
 /* How many tracked devices may do DMA and are not attached. */
 unsigned coiommu_fallback_untracked(CoiommuState *s);
 

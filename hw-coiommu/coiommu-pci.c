@@ -23,7 +23,6 @@
 #include "hw/pci/pcie.h"
 #include "hw/qdev-properties.h"
 #include "hw/resettable.h"
-#include "migration/blocker.h"
 #include "system/system.h"
 #include "trace.h"
 
@@ -109,13 +108,6 @@ static bool check_quota(CoiommuState *s, Error **errp)
     return coiommu_check_quota(s, quota, errp);
 }
 
-static bool block_migration(CoiommuState *s, Error **errp)
-{
-    error_setg(&s->migration_blocker,
-               "coiommu does not support migration yet");
-    return migrate_add_blocker(&s->migration_blocker, errp) == 0;
-}
-
 /*
  * The machine is complete, and no CPU has run yet: the containers and the RAM
  * are there that the size of a block is computed from.  It stays as it is when
@@ -160,18 +152,17 @@ static void coiommu_realize(PCIDevice *pci_dev, Error **errp)
     int ret;
 
     if (!check_machine(s, errp) || !check_sizes(s, errp) ||
-        !check_quota(s, errp) || !block_migration(s, errp)) {
+        !check_quota(s, errp) || !coiommu_migration_check(s, errp)) {
         return;
     }
     ret = pcie_endpoint_cap_init(pci_dev, 0);
     if (ret < 0) {
         error_setg_errno(errp, -ret, "coiommu: no room for the PCI Express "
                          "capability");
-        migrate_del_blocker(&s->migration_blocker);
         return;
     }
     pcie_cap_flr_init(pci_dev);
-    coiommu_request_init(s);
+    coiommu_registers_init(s);
     pci_register_bar(pci_dev, COIOMMU_BAR,
                      PCI_BASE_ADDRESS_SPACE_MEMORY |
                      PCI_BASE_ADDRESS_MEM_TYPE_64, &s->bar);
@@ -214,25 +205,9 @@ static void coiommu_exit(PCIDevice *pci_dev)
     coiommu_as_exit(s);
     coiommu_vfio_exit(s);
     pcie_cap_exit(pci_dev);
-    migrate_del_blocker(&s->migration_blocker);
 }
 
 /* ---- Reset ---- */
-
-/*
- * Table and endpoints are no longer what the driver said.  The table first: its
- * memory may be another kernel's by now, and is not written to any more.  For a
- * device that may do DMA all is pinned, and nothing is unpinned in between.
- */
-static void forget_driver(CoiommuState *s)
-{
-    coiommu_gate_close(&s->gate);
-    coiommu_request_reset(s);
-    coiommu_fallback_detach_begin(s, NULL);
-    coiommu_endpoint_detach_all(s);
-    coiommu_fallback_detach_end(s);
-    coiommu_gate_open(&s->gate);
-}
 
 /*
  * In the exit phase: when the whole machine is reset, the assigned devices have
@@ -243,13 +218,13 @@ static void coiommu_reset_exit(Object *obj, ResetType type)
     CoiommuState *s = COIOMMU(obj);
 
     trace_coiommu_reset(s->enabled, coiommu_pinset_totals(&s->pins).bytes);
-    forget_driver(s);
+    coiommu_registers_reset(s);
 }
 
 /*
  * A function-level reset is the way out for a kernel started by kexec that
- * knows us.  One that doesn't, a crash kernel without the driver, would have its
- * devices do DMA by the dead kernel's table.  But any system that looks for
+ * knows us.  One that doesn't, a crash kernel without the driver, would have
+ * its devices do DMA by the dead kernel's table.  But any system that looks for
  * devices takes our BAR out of the memory map to see its size, and the driver
  * never does that while the table is in use: so the table is nobody's.
  */
@@ -262,7 +237,7 @@ static void coiommu_config_write(PCIDevice *pci_dev, uint32_t addr,
     if (s->enabled && !(pci_get_word(pci_dev->config + PCI_COMMAND) &
                         PCI_COMMAND_MEMORY)) {
         trace_coiommu_abandoned(coiommu_pinset_totals(&s->pins).bytes);
-        forget_driver(s);
+        coiommu_registers_reset(s);
     }
     pcie_cap_flr_write_config(pci_dev, addr, value, len);
 }
@@ -321,6 +296,7 @@ static void coiommu_class_init(ObjectClass *klass, CoiommuClassData data)
     dc->desc = "DMA tracking for on-demand pinning of guest memory";
     /* VFIO looks for an IOMMU when a device is realized: too late by then. */
     dc->hotpluggable = false;
+    dc->vmsd = &coiommu_vmstate;
     device_class_set_props(dc, coiommu_properties);
     coiommu_properties_class_init(klass);
     set_bit(DEVICE_CATEGORY_MISC, dc->categories);

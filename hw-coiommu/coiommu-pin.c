@@ -26,6 +26,7 @@
 #include "qapi/error.h"
 #include "qemu/error-report.h"
 #include "coiommu.h"
+#include "coiommu-pieces.h"
 #include "trace.h"
 
 /*
@@ -42,89 +43,6 @@ static hwaddr block_start(CoiommuState *s, uint64_t block)
 static hwaddr block_end(CoiommuState *s, uint64_t block)
 {
     return (block + 1) << s->block_shift;
-}
-
-/* ---- Pieces of a block, from a list of extents ---- */
-
-/* How much of a block is in the list? */
-static uint64_t pieces_bytes(CoiommuState *s, const GArray *list,
-                             uint64_t block)
-{
-    hwaddr gpa = block_start(s, block);
-    uint64_t bytes = 0;
-    CoiommuExtent piece;
-
-    while (coiommu_ram_next(list, &gpa, block_end(s, block), &piece)) {
-        bytes += piece.size;
-    }
-    return bytes;
-}
-
-/* Unmap the pieces of a block that lie below @end, in all containers. */
-static void pieces_unmap(CoiommuState *s, const GArray *list, uint64_t block,
-                         hwaddr end)
-{
-    hwaddr gpa = block_start(s, block);
-    CoiommuExtent piece;
-
-    while (coiommu_ram_next(list, &gpa, end, &piece)) {
-        coiommu_vfio_unmap(s, piece.gpa, piece.size);
-    }
-}
-
-/* Map all pieces of a block, or none. */
-static int pieces_map(CoiommuState *s, const GArray *list, uint64_t block)
-{
-    hwaddr gpa = block_start(s, block);
-    int64_t start = get_clock();
-    CoiommuExtent piece;
-    int ret = 0;
-
-    while (coiommu_ram_next(list, &gpa, block_end(s, block), &piece)) {
-        ret = coiommu_vfio_map(s, &piece);
-        if (ret) {
-            pieces_unmap(s, list, block, piece.gpa);
-            break;
-        }
-    }
-    coiommu_stats_pin_time(s, get_clock() - start);
-    return ret;
-}
-
-static bool piece_equal(const CoiommuExtent *x, const CoiommuExtent *y)
-{
-    return x->gpa == y->gpa && x->size == y->size && x->mr == y->mr &&
-           x->offset == y->offset;
-}
-
-static bool pieces_have(CoiommuState *s, const GArray *list, uint64_t block,
-                        const CoiommuExtent *want)
-{
-    hwaddr gpa = block_start(s, block);
-    CoiommuExtent piece;
-
-    while (coiommu_ram_next(list, &gpa, block_end(s, block), &piece)) {
-        if (piece_equal(&piece, want)) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* The pieces of a block in @list that are in @other, or those that aren't. */
-static GArray *pieces_select(CoiommuState *s, const GArray *list,
-                             const GArray *other, uint64_t block, bool in)
-{
-    GArray *selected = g_array_new(false, false, sizeof(CoiommuExtent));
-    hwaddr gpa = block_start(s, block);
-    CoiommuExtent piece;
-
-    while (coiommu_ram_next(list, &gpa, block_end(s, block), &piece)) {
-        if (pieces_have(s, other, block, &piece) == in) {
-            g_array_append_val(selected, piece);
-        }
-    }
-    return selected;
 }
 
 /* ---- One block ---- */
@@ -179,11 +97,11 @@ static void block_withdraw(CoiommuState *s, uint64_t block)
 static int block_pin(CoiommuState *s, uint64_t block, CoiommuGuess guess,
                      uint64_t ahead)
 {
-    uint64_t bytes = pieces_bytes(s, s->ram.extents, block);
+    uint64_t bytes = coiommu_pieces_bytes(s, s->ram.extents, block);
     int ret = -EDQUOT;
 
     if (coiommu_pinset_reserve_guess(&s->pins, block, bytes, guess, ahead)) {
-        ret = pieces_map(s, s->ram.extents, block);
+        ret = coiommu_pieces_map(s, s->ram.extents, block);
         if (ret) {
             coiommu_pinset_release(&s->pins, block);
         } else {
@@ -198,14 +116,14 @@ static int block_pin(CoiommuState *s, uint64_t block, CoiommuGuess guess,
 /* Map what is missing of a block that is entered, and pinned in part. */
 static int block_complete(CoiommuState *s, uint64_t block, GArray *part)
 {
-    g_autoptr(GArray) missing = pieces_select(s, s->ram.extents, part, block,
-                                              false);
-    uint64_t bytes = pieces_bytes(s, part, block);
-    uint64_t more = pieces_bytes(s, missing, block);
+    g_autoptr(GArray) missing = coiommu_pieces_select(s, s->ram.extents, part,
+                                                      block, false);
+    uint64_t bytes = coiommu_pieces_bytes(s, part, block);
+    uint64_t more = coiommu_pieces_bytes(s, missing, block);
     int ret = -EDQUOT;
 
     if (coiommu_pinset_set_part(&s->pins, block, part, bytes + more)) {
-        ret = pieces_map(s, missing, block);
+        ret = coiommu_pieces_map(s, missing, block);
         coiommu_pinset_set_part(&s->pins, block, ret ? part : NULL,
                                 ret ? bytes : bytes + more);
     }
@@ -303,7 +221,7 @@ int coiommu_pin_guess(CoiommuState *s, uint64_t block, CoiommuGuess guess,
     uint64_t size = 1ull << s->block_shift;
     int ret;
 
-    if (!pieces_bytes(s, s->ram.extents, block) ||
+    if (!coiommu_pieces_bytes(s, s->ram.extents, block) ||
         !coiommu_pinset_try_add(&s->pins, block)) {
         return 0;
     }
@@ -324,7 +242,8 @@ void coiommu_unpin_block(CoiommuState *s, uint64_t block)
     g_autoptr(GArray) part = coiommu_pinset_part(&s->pins, block);
     CoiommuGuess guess = coiommu_pinset_withdraw(&s->pins, block);
 
-    pieces_unmap(s, part ?: s->ram.extents, block, block_end(s, block));
+    coiommu_pieces_unmap(s, part ?: s->ram.extents, block,
+                         block_end(s, block));
     coiommu_pinset_release(&s->pins, block);
     coiommu_ahead_unused(s, block, guess);
     stat64_add(&s->stats.unpinned_blocks, 1);
@@ -527,29 +446,6 @@ bool coiommu_pin_replay(CoiommuState *s, CoiommuContainer *container,
 
 /* ---- Changes of guest RAM ---- */
 
-/* Have both lists the same pieces of a block? */
-static bool pieces_equal(CoiommuState *s, const GArray *a, const GArray *b,
-                         uint64_t block)
-{
-    hwaddr gpa_a = block_start(s, block), gpa_b = gpa_a;
-    hwaddr end = block_end(s, block);
-    CoiommuExtent x, y;
-
-    for (;;) {
-        bool more = coiommu_ram_next(a, &gpa_a, end, &x);
-
-        if (more != coiommu_ram_next(b, &gpa_b, end, &y)) {
-            return false;
-        }
-        if (!more) {
-            return true;
-        }
-        if (!piece_equal(&x, &y)) {
-            return false;
-        }
-    }
-}
-
 /*
  * Keep of a block what is in the next list as well.  A piece that is cut goes
  * as a whole: a mapping can't be split.
@@ -557,18 +453,19 @@ static bool pieces_equal(CoiommuState *s, const GArray *a, const GArray *b,
 static void block_keep(CoiommuState *s, uint64_t block, const GArray *next)
 {
     const GArray *mapped = block_mapped(s, block);
-    GArray *keep = pieces_select(s, mapped, next, block, true);
-    g_autoptr(GArray) gone = pieces_select(s, mapped, next, block, false);
+    GArray *keep = coiommu_pieces_select(s, mapped, next, block, true);
+    g_autoptr(GArray) gone = coiommu_pieces_select(s, mapped, next, block,
+                                                   false);
     g_autoptr(GArray) old = NULL;
 
     trace_coiommu_unpin_ram_gone(block, block_start(s, block),
-                                 pieces_bytes(s, gone, block));
+                                 coiommu_pieces_bytes(s, gone, block));
     coiommu_pinset_enter(&s->pins, block);
     block_withdraw(s, block);
-    pieces_unmap(s, gone, block, block_end(s, block));
+    coiommu_pieces_unmap(s, gone, block, block_end(s, block));
     old = coiommu_pinset_part(&s->pins, block);
     coiommu_pinset_set_part(&s->pins, block, keep,
-                            pieces_bytes(s, keep, block));
+                            coiommu_pieces_bytes(s, keep, block));
     if (!keep->len) {
         coiommu_unpin_block(s, block);
     } else {
@@ -583,7 +480,8 @@ void coiommu_pin_ram_changing(CoiommuState *s, GArray *next)
     CoiommuPin pin;
 
     while (i-- && coiommu_pinset_get(&s->pins, i, &pin)) {
-        if (!pieces_equal(s, block_mapped(s, pin.block), next, pin.block)) {
+        if (!coiommu_pieces_equal(s, block_mapped(s, pin.block), next,
+                                  pin.block)) {
             block_keep(s, pin.block, next);
         } else if (pin.part) {
             /* What was missing is no longer there. */

@@ -28,6 +28,7 @@
 #include "qemu/error-report.h"
 #include "coiommu.h"
 #include "qemu/timer.h"
+#include "system/replay.h"
 #include "trace.h"
 
 /* How long to wait between two looks at a device that is going away, in ms. */
@@ -287,11 +288,28 @@ static CoiommuContainer *vfio_container_of(CoiommuState *s, IOMMUNotifier *n)
     return NULL;
 }
 
+/* Bring a new container up to date, or say why it can't be had. */
+static bool container_fill(CoiommuState *s, CoiommuContainer *container,
+                           IOMMUNotifier *n, Error **errp)
+{
+    bool ok;
+
+    /* This replay is of what a machine did, from a log. */
+    if (replay_mode != REPLAY_MODE_NONE) {
+        error_setg(errp, "coiommu does not support record/replay with "
+                   "assigned devices: remove them, or rr from -icount");
+        return false;
+    }
+    coiommu_compat_sync_begin(container);
+    ok = coiommu_pin_replay(s, container, n->start, n->end, errp);
+    coiommu_compat_sync_end(container);
+    return ok;
+}
+
 void coiommu_vfio_replay(CoiommuState *s, IOMMUNotifier *n)
 {
     CoiommuContainer *container = vfio_container_of(s, n);
     Error *err = NULL;
-    bool ok;
 
     trace_coiommu_vfio_replay(container, n->start, n->end);
     if (!container) {
@@ -303,10 +321,7 @@ void coiommu_vfio_replay(CoiommuState *s, IOMMUNotifier *n)
         s->unsettled = true;
     }
     qemu_bh_schedule(s->settle_bh);
-    coiommu_compat_sync_begin(container);
-    ok = coiommu_pin_replay(s, container, n->start, n->end, &err);
-    coiommu_compat_sync_end(container);
-    if (ok) {
+    if (container_fill(s, container, n, &err)) {
         return;
     }
     /*

@@ -4,20 +4,24 @@
  *
  *   coiommu-pci.c         the PCI function: realize, reset
  *   coiommu-properties.c  counters, and settings that change at run time
- *   coiommu-request.c     registers, commands, doorbell and requests
+ *   coiommu-migration.c   migration and snapshots
+ *   coiommu-registers.c   registers and commands
+ *   coiommu-request.c     the doorbell, and requests
  *   coiommu-endpoint.c    which devices are tracked and which are attached
  *   coiommu-fallback.c    devices that do DMA without being attached
  *   coiommu-pressure.c    host memory pressure
  *   coiommu-unpin.c       the unpin thread, and reclaim
  *   coiommu-ahead.c       pinning ahead, and escape
  *   coiommu-pin.c         pinning and unpinning of blocks
+ *   coiommu-pieces.c      pieces of a block, and their mapping
  *   coiommu-table.c       the guest's DMA tracking table
  *   coiommu-ram.c         the list of guest RAM
  *   coiommu-as.c          the address space that assigned devices live in
  *   coiommu-vfio.c        calls into VFIO containers
  *   core/                 logic without QEMU, unit-tested by itself
  *
- * Calls go downwards in this list only, except that a change of guest RAM
+ * Calls go downwards in this list only, except that a tracked device that has
+ * come or gone is told to coiommu-migration.c, that a change of guest RAM
  * (coiommu-ram.c) goes up to coiommu-pin.c and coiommu-fallback.c, a new
  * container (coiommu-as.c) to coiommu-pin.c, that a pin which finds no room
  * goes up to coiommu-unpin.c, and that coiommu-pin.c tells coiommu-ahead.c what
@@ -48,6 +52,8 @@
 
 #include "coiommu-compat.h"
 #include "coiommu-fallback.h"
+#include "coiommu-migration.h"
+#include "coiommu-ram.h"
 #include "hw/pci/pci_device.h"
 #include "hw/qdev-core.h"
 #include "qemu/notify.h"
@@ -67,16 +73,6 @@ OBJECT_DECLARE_SIMPLE_TYPE(CoiommuState, COIOMMU)
 /* Features that the device offers. */
 #define COIOMMU_FEATURES COIOMMU_F_ACCESSED
 
-/* The registers that the guest can write, by index into CoiommuState.rw. */
-enum {
-    COIOMMU_RW_DRIVER_FEATURES,
-    COIOMMU_RW_DTT_ROOT,
-    COIOMMU_RW_DTT_SIZE,
-    COIOMMU_RW_REQ_ROOT,
-    COIOMMU_RW_REQ_SLOTS,
-    COIOMMU_RW_COUNT,
-};
-
 /* Guest RAM lies in: below 4 GiB, above it, and the BIOS ROM's top 16 MiB. */
 #define COIOMMU_WINDOWS_MAX 3
 
@@ -93,38 +89,6 @@ typedef struct CoiommuWindow {
     bool ram;
     MemoryRegion mr;
 } CoiommuWindow;
-
-/**
- * CoiommuExtent - contiguous guest RAM
- * @gpa: first address
- * @size: bytes, not 0
- * @mr: the region behind it; the list of extents holds a reference
- * @offset: where in @mr it begins
- * @hva: where it is mapped in this process
- */
-typedef struct CoiommuExtent {
-    hwaddr gpa;
-    uint64_t size;
-    MemoryRegion *mr;
-    hwaddr offset;
-    uint8_t *hva;
-} CoiommuExtent;
-
-/**
- * CoiommuRam - the list of guest RAM
- * @listener: on address_space_memory
- * @last_listener: the same, called after all others
- * @extents: CoiommuExtent, ascending, disjoint
- * @pending: the list that the memory transaction in progress builds
- * @changed: that transaction has changed @extents
- */
-typedef struct CoiommuRam {
-    MemoryListener listener;
-    MemoryListener last_listener;
-    GArray *extents;
-    GArray *pending;
-    bool changed;
-} CoiommuRam;
 
 /* The last bucket of the histogram has all calls from half a second on. */
 #define COIOMMU_PIN_TIME_BUCKETS 20
@@ -264,6 +228,9 @@ struct CoiommuState {
     Error *migration_blocker;
     DeviceListener device_listener;
 
+    /* For the time of a migration's begin or end; BQL. */
+    CoiommuSaved saved;
+
     /* What the guest wrote; BQL. */
     uint64_t rw[COIOMMU_RW_COUNT];
 
@@ -340,13 +307,26 @@ bool coiommu_check_quota(CoiommuState *s, uint64_t quota, Error **errp);
 /* A VFIO map, or a refusal, has taken @ns nanoseconds. */
 void coiommu_stats_pin_time(CoiommuState *s, int64_t ns);
 
-/* ---- coiommu-request.c ---- */
+/* ---- coiommu-registers.c ---- */
 
 /* Create BAR 0. */
-void coiommu_request_init(CoiommuState *s);
+void coiommu_registers_init(CoiommuState *s);
 
-/* Registers to their reset values, and not enabled.  BQL, gate closed. */
-void coiommu_request_reset(CoiommuState *s);
+/* Registers to their reset values, table and endpoints forgotten.  BQL. */
+void coiommu_registers_reset(CoiommuState *s);
+
+/*
+ * What the guest has said, but for the attached endpoints: take it down, and
+ * have it said again, all of it unchecked.  Loading returns a COIOMMU_ST_*;
+ * unless that is OK it ends as a reset does.  BQL.
+ */
+void coiommu_registers_save(CoiommuState *s, CoiommuSaved *saved);
+uint32_t coiommu_registers_load(CoiommuState *s, const CoiommuSaved *saved);
+
+/* ---- coiommu-request.c ---- */
+
+/* The page in which the doorbell is; its opaque is the CoiommuState. */
+extern const MemoryRegionOps coiommu_doorbell_ops;
 
 /* ---- coiommu-endpoint.c ---- */
 
@@ -524,33 +504,6 @@ bool coiommu_table_busy(CoiommuState *s, hwaddr gpa, uint64_t size);
 
 /* Clear ACCESSED in these units.  Was it set in one of them? */
 bool coiommu_table_take_accessed(CoiommuState *s, hwaddr gpa, uint64_t size);
-
-/* ---- coiommu-ram.c ---- */
-
-void coiommu_ram_init(CoiommuState *s);
-void coiommu_ram_exit(CoiommuState *s);
-
-/* Is all of [gpa, gpa + size) guest RAM?  @size is not 0. */
-bool coiommu_ram_contains(CoiommuState *s, hwaddr gpa, uint64_t size);
-
-/*
- * Where [gpa, gpa + size) is in this process, or NULL unless one extent holds
- * all of it.  Good until the BQL is dropped or the gate left.
- */
-void *coiommu_ram_ptr(CoiommuState *s, hwaddr gpa, uint64_t size);
-
-/* The largest page that guest RAM is made of in the host.  BQL. */
-uint64_t coiommu_ram_page_size(CoiommuState *s);
-
-/* Tell dirty logging that we wrote there; coiommu_ram_ptr() was successful. */
-void coiommu_ram_set_dirty(CoiommuState *s, hwaddr gpa, uint64_t size);
-
-/*
- * Walk the RAM in [*gpa, end): describe its first piece in @piece and advance
- * *gpa past it.  Returns false if there is none.
- */
-bool coiommu_ram_next(const GArray *extents, hwaddr *gpa, hwaddr end,
-                      CoiommuExtent *piece);
 
 /* ---- coiommu-as.c ---- */
 

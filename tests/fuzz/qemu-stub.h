@@ -37,6 +37,7 @@ STUB(DeviceState);
 STUB(Error);
 STUB(IOMMUMemoryRegion);
 STUB(IOMMUNotifier);
+STUB(MemoryRegionOps);
 STUB(Notifier);
 STUB(Object);
 STUB(ObjectClass);
@@ -47,6 +48,7 @@ STUB(QEMUTimer);
 STUB(QemuThread);
 STUB(RAMBlock);
 STUB(Stat64);
+STUB(VMStateDescription);
 #undef STUB
 
 /* ---- Memory regions and those who listen to their changes ---- */

@@ -31,7 +31,9 @@ class Machine:
     max_dma_maps: how many maps a server holds, or a list with that of each.
     devices: a function that takes the machine and returns the arguments of
     -device that follow coiommu; by default a vfio-user device for each server,
-    from slot 5 on.  Use it as a context manager.
+    from slot 5 on.
+    coiommu: more options of the device, from a comma on; None: no such device.
+    Use it as a context manager.
     """
 
     def __init__(self, binary, log, coiommu="", memory="512M", servers=1,
@@ -56,8 +58,10 @@ class Machine:
             "-trace", "coiommu_*", "-D", self.path("trace"), *extra]
         # A test that doesn't ask for unpinning must not meet it, nor pins that
         # it didn't ask for, nor what goes on in the host.
-        command += ["-device", "coiommu,id=iommu,addr=4,unpin-policy=off,"
-                    f"pressure=off,ahead=0,escape-threshold=0{coiommu}"]
+        if coiommu is not None:
+            command += ["-device",
+                        "coiommu,id=iommu,addr=4,unpin-policy=off,pressure=off,"
+                        f"ahead=0,escape-threshold=0{coiommu}"]
         for device in (devices or vfio_user_row)(self):
             command += ["-device", device]
         print(" ".join(command), file=log, flush=True)
@@ -221,9 +225,9 @@ def plug_vfio_user(machine, server, ident, bus):
         vfio_user(machine, server, ident, bus)))
 
 
-def run_once(binary, log, arguments, stdin=""):
+def run_once(binary, log, arguments, stdin="", accel="qtest"):
     """Run QEMU to its end: what subprocess.run returns."""
-    command = [binary, "-display", "none", "-nodefaults", "-accel", "qtest",
+    command = [binary, "-display", "none", "-nodefaults", "-accel", accel,
                *arguments]
     print(" ".join(command), file=log, flush=True)
     result = subprocess.run(command, capture_output=True, text=True,

@@ -39,17 +39,6 @@ def test_bus_refused(t):
     check(t, want, "-M", "pc", "-device", "coiommu")
 
 
-def test_second_iommu_refused(t):
-    """Whichever comes first, there is one IOMMU."""
-    ours = "remove the intel-iommu, amd-iommu or virtio-iommu device"
-    theirs = "does not support multiple vIOMMUs"
-    for other in ("intel-iommu", "amd-iommu", "virtio-iommu-pci"):
-        check(t, ours, "-M", "q35", "-device", other, "-device", "coiommu")
-        check(t, theirs, "-M", "q35", "-device", "coiommu", "-device", other)
-    check(t, "a coiommu device already", "-M", "q35",
-          "-device", "coiommu", "-device", "coiommu")
-
-
 def test_bypass_refused(t):
     check(t, "remove default-bus-bypass-iommu", "-M",
           "q35,default-bus-bypass-iommu=on", "-device", "coiommu")
@@ -95,16 +84,6 @@ def test_hotplug_refused(t):
         except QemuError as error:
             message = str(error)
         t.equal("does not support hotplugging" in message, True, message)
-
-
-def test_migration_refused(t):
-    with t.machine() as machine:
-        try:
-            machine.qmp("migrate", uri=f"file:{machine.path('state')}")
-            message = "none"
-        except QemuError as error:
-            message = str(error)
-        t.equal("coiommu does not support migration" in message, True, message)
 
 
 def test_vfio_without_coiommu(t):
