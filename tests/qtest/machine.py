@@ -33,11 +33,12 @@ class Machine:
     -device that follow coiommu; by default a vfio-user device for each server,
     from slot 5 on.
     coiommu: more options of the device, from a comma on; None: no such device.
-    Use it as a context manager.
+    backend: what its memory is.  Use it as a context manager.
     """
 
     def __init__(self, binary, log, coiommu="", memory="512M", servers=1,
-                 devices=None, extra=(), max_dma_maps=65535):
+                 devices=None, extra=(), max_dma_maps=65535,
+                 backend="memory-backend-memfd,share=on"):
         self.log = log
         self.folder = tempfile.TemporaryDirectory(prefix="coiommu-qtest-")
         self.servers = [
@@ -50,7 +51,7 @@ class Machine:
             binary, "-M", "q35,memory-backend=ram", "-accel", "qtest",
             "-nodefaults", "-display", "none", "-m", memory,
             "-object",
-            f"memory-backend-memfd,id=ram,size={memory.split(',')[0]},share=on",
+            f"{backend},id=ram,size={memory.split(',')[0]}",
             "-chardev", f"socket,id=qtest,path={self.path('qtest')}",
             "-qtest", "chardev:qtest", "-qtest-log", "/dev/null",
             "-chardev", f"socket,id=qmp,path={self.path('qmp')}",
@@ -203,11 +204,11 @@ class Machine:
         self.command(f"out{letter} {port:#x} {value:#x}")
 
 
-def vfio_user(machine, server, ident, bus="pcie.0", addr=None):
+def vfio_user(machine, server, ident, bus="pcie.0", addr=None, **more):
     """The -device argument for a vfio-user device."""
     device = {"driver": "vfio-user-pci", "id": ident, "bus": bus,
               "socket": {"type": "unix",
-                         "path": machine.servers[server].path}}
+                         "path": machine.servers[server].path}, **more}
     if addr is not None:
         device["addr"] = addr
     return json.dumps(device)
