@@ -74,7 +74,7 @@ def run_case(bench, host_mib, limit, **options):
     if result.returncode:
         raise SystemExit(result.returncode)
     folder = result.stdout.strip()
-    for name, tell in (("problems", bench.problem), ("repeated", bench.note)):
+    for name, tell in (("problems", bench.problem), ("notes", bench.note)):
         with open(os.path.join(folder, name)) as lines:
             for line in lines:
                 tell(line.strip())

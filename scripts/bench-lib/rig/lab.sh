@@ -20,8 +20,8 @@
 #   strict        the guest's kernel is told iommu.strict=1
 #   NAME=VALUE    a property of the coIOMMU device
 #
-# Results are lines "TABLE key=value ..." in OUT/rows, and a line in OUT/problems is
-# a thing that is not as it should be.
+# Results are lines "TABLE key=value ..." in OUT/rows.  A line in OUT/problems is a thing
+# that is not as it should be, one in OUT/notes only worth knowing.
 #
 # Functions that measure return 1 with a sentence in LAB_WHY when the VM died.  They
 # are called in conditions, where `set -e` does not reach, so they check each step.
@@ -65,7 +65,7 @@ LAB_APPEND=$VM_APPEND
 # Of virtio-blk; /tmp is memory in the rig.
 LAB_DISK=/tmp/coiommu-bench.disk
 mkdir -p "$VM_LOGS"
-touch "$out"/{rows,problems,repeated}
+touch "$out"/{rows,problems,notes}
 
 # The host's settings as they were.
 lab_thp=$(sed 's/.*\[\(.*\)\].*/\1/' "$LAB_THP")
@@ -97,9 +97,10 @@ lab_row() {
 
 # lab_try FUNCTION ARGUMENTS...: a measurement with a VM of its own.  In the rig,
 # where TCG kills or stalls VMs now and then (docs/internals.md), it gets a second
-# chance; what was wrong the first time is in OUT/repeated.
+# chance, and there is a note of it.  There is one, too, if the host hasn't the memory.
 lab_try() {
     local try
+    LAB_LACKS=''
     for try in first last; do
         : >"$out/rows.new"
         LAB_WHY="it ended early"
@@ -110,8 +111,12 @@ lab_try() {
         vm_kill
         VM_SAMPLED=''
         echo "$*: $LAB_WHY"
+        if [ -n "$LAB_LACKS" ]; then
+            echo "left out: $*: $LAB_LACKS" >>"$out/notes"
+            return 0
+        fi
         [ $try = first ] && [ "$repeat" = yes ] || break
-        echo "$*: $LAB_WHY" >>"$out/repeated"
+        echo "run twice: $*: $LAB_WHY" >>"$out/notes"
     done
     problem "$*: $LAB_WHY"
 }
@@ -188,12 +193,20 @@ lab_environment() {
 _lab_pages() {
     echo "$LAB_PAGES" >"$LAB_THP"
     echo "$lab_huge_pages" >"$LAB_HUGE_PAGES"
-    [ "$LAB_HUGE" -gt 0 ] || return 0
+    [ "$LAB_HUGE" -eq 0 ] || _lab_set_aside || {
+        echo 3 >/proc/sys/vm/drop_caches
+        _lab_set_aside
+    } || {
+        LAB_LACKS="the host can't set $LAB_HUGE huge pages aside"
+        return 1
+    }
+}
+
+_lab_set_aside() {
+    local pages=$((lab_huge_pages + LAB_HUGE))
     echo 1 >/proc/sys/vm/compact_memory
-    echo $((lab_huge_pages + LAB_HUGE)) >"$LAB_HUGE_PAGES"
-    [ "$(cat "$LAB_HUGE_PAGES")" -ge $((lab_huge_pages + LAB_HUGE)) ] && return 0
-    LAB_WHY="the host can't set $LAB_HUGE huge pages aside"
-    return 1
+    echo $pages >"$LAB_HUGE_PAGES"
+    [ "$(cat "$LAB_HUGE_PAGES")" -ge $pages ]
 }
 
 # lab_start ENV MEM: a VM of this environment, its CPU stopped.
