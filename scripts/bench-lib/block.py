@@ -11,7 +11,7 @@ from rigcase import MIB, run_case
 HOST_MIB = 2560
 ENVS = ("static", "coiommu", "intel-iommu", "virtio-iommu",
         "virtio-iommu+strict", "virtio-blk")
-QUICK_ENVS = ("static", "coiommu", "virtio-iommu")
+QUICK_ENVS = ("static", "coiommu", "virtio-iommu", "virtio-blk")
 
 
 def run(bench):

@@ -48,9 +48,8 @@ def run(bench):
     if not memory:
         raise SystemExit("this machine hasn't enough free memory for any of "
                          "the sizes.")
-    envs = ("none", "static", "coiommu") if bench.quick else ENVS
-    found = run_case(bench, max(memory) + HOST_MIB, 1800, envs=envs,
-                     guests=envs if bench.quick else GUESTS,
+    found = run_case(bench, max(memory) + HOST_MIB, 1800, envs=ENVS,
+                     guests=GUESTS,
                      sizes=[f"{mib}M" for mib in memory],
                      rounds=1 if bench.quick else 3)
     own = statistics.median(seconds(
