@@ -9,6 +9,7 @@
 #   qemu   compilers and libraries for QEMU, and the firmware it loads
 #   guest  building the guest's module against any Debian kernel's headers
 #   rig    making images for the nested machines, and driving them
+#   fio    what a test's guest runs in the rig
 #   kernel building a kernel from source
 #   tests  what the tests want on top
 #   fuzz   clang's fuzzer, for the pure logic
@@ -22,6 +23,7 @@ declare -A PACKAGES=(
         ipxe-qemu"
     [guest]="build-essential git perl xz-utils zstd kmod bc libelf1 libssl3"
     [rig]="build-essential cpio xz-utils zstd kmod e2fsprogs python3"
+    [fio]="fio"
     [kernel]="build-essential bc bison flex libelf-dev kmod xz-utils"
     [tests]="python3 git perl sparse shellcheck pkg-config libglib2.0-dev
         ninja-build meson spin"

@@ -4,7 +4,8 @@
 # The nested rig: real VFIO on a machine that has no IOMMU to spare.
 #
 #   L0  this machine: our QEMU under TCG emulates an x86 host with an Intel
-#       IOMMU, AMD's virtualization, an NVMe disk, NICs and the edu device
+#       IOMMU, AMD's virtualization, an NVMe disk, NICs, the edu device, and a
+#       device with two functions, each a small disk
 #   L1  "the host": a stock Debian kernel (or one of kernel-source.sh) with its own
 #       intel-iommu, VFIO and KVM drivers, and our QEMU again
 #   L2  "the guest": a stock Debian kernel with our driver, under KVM in L1
@@ -22,7 +23,8 @@ RIG_SCRIPTS=$COIOMMU_TOP/scripts/rig
 # Modules: those that L1 loads, in this order, and the guest's besides what its
 # assigned devices need.
 RIG_L1_MODULES="9pnet_virtio 9p kvm-amd vfio_iommu_type1 vfio-pci"
-RIG_GUEST_MODULES="nvme igb e1000e ext4 crc32c_generic crc32c-intel"
+RIG_GUEST_MODULES="nvme igb e1000e ext4 crc32c_generic crc32c-intel pci-stub
+    uio_pci_generic vfio-pci vfio_iommu_type1"
 
 # Programs of this machine that the guest has, and files that lie in its /rig.
 RIG_GUEST_PROGRAMS="mkfs.ext4 e2fsck"
@@ -119,10 +121,11 @@ rig_lock() {
 # path on stdout.  The caller adds the job itself, the bash script "run".
 rig_job() {
     local job=$RIG/jobs/$1
-    rm -rf "$job" "$job.disk"
+    rm -rf "$job" "$job".{disk,twin0,twin1}
     mkdir -p "$job"
     cp "$RIG_SCRIPTS"/{vm,host,rows}.sh "$job/"
     truncate -s 1G "$job.disk"
+    truncate -s 128M "$job".{twin0,twin1}
     echo "$job"
 }
 
@@ -154,6 +157,10 @@ _rig_arguments() {
         -device "igb,netdev=lan0,addr=9,romfile="
         -netdev "user,id=lan1" -device "e1000e,netdev=lan1,addr=a,romfile="
         -device "edu,addr=b,dma_mask=0xffffffffffffffff"
+        -drive "file=$job.twin0,if=none,id=twin0,format=raw,cache=unsafe"
+        -drive "file=$job.twin1,if=none,id=twin1,format=raw,cache=unsafe"
+        -device "nvme,drive=twin0,serial=twin0,addr=c.0,multifunction=on"
+        -device "nvme,drive=twin1,serial=twin1,addr=c.1"
     )
 }
 

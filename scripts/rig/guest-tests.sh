@@ -93,18 +93,27 @@ guest_nvme_up() {
 # A fresh random stream of RAW_MIB, past the disk's file system, at slot $1;
 # written, read back without the page cache, compared.
 nvme_raw_check() {
-    local at=$(((FS_MIB + $1 * RAW_MIB) * 8)) n=$((RAW_MIB * 8)) wrote read
+    local at=$(((FS_MIB + $1 * RAW_MIB) * 8)) n=$((RAW_MIB * 8)) wrote read sum
     mkfifo /tmp/copy
     sha256sum </tmp/copy >/tmp/wrote &
+    sum=$!
     dd if=/dev/urandom bs=128k count=$n 2>/dev/null | tee /tmp/copy |
         dd of=/dev/nvme0n1 bs=128k seek=$at iflag=fullblock oflag=direct || return
-    wait
+    wait $sum
     rm /tmp/copy
     wrote=$(cut -c1-64 /tmp/wrote)
     read=$(dd if=/dev/nvme0n1 bs=128k skip=$at count=$n iflag=direct | sha256sum)
     read=${read%% *}
     echo "@rig nvme_raw $1 $wrote"
     [ "$wrote" = "$read" ] || { echo "wrote $wrote, read $read"; return 1; }
+}
+
+# nvme_raw_same SLOT SUM: that is still at the slot.
+nvme_raw_same() {
+    local read
+    read=$(dd if=/dev/nvme0n1 bs=128k skip=$(((FS_MIB + $1 * RAW_MIB) * 8)) \
+        count=$((RAW_MIB * 8)) iflag=direct | sha256sum)
+    [ "${read%% *}" = "$2" ] || { echo "read ${read%% *}, not $2"; return 1; }
 }
 
 # A file system made, filled, checked, read back, checked again.
@@ -124,6 +133,21 @@ nvme_fs_check() {
     echo 3 >/proc/sys/vm/drop_caches
     mount -t ext4 /dev/nvme0n1 /mnt && (cd /mnt && sha256sum -cs /tmp/sums) &&
         umount /mnt && e2fsck -fn /dev/nvme0n1
+}
+
+# What a file system becomes that is made, filled with what the image has, thinned out,
+# and checked, twice, with the page cache dropped in between: its files' checksums, in
+# /tmp/files, and what fsck counts, in /tmp/fsck.  Each time the same.
+guest_fs_cycle() {
+    local uuid=6e1d4c5c-98a5-4d70-9ae2-1f2a9c9e7a10
+    modprobe ext4 && mkfs.ext4 -q -F -U $uuid -E hash_seed=$uuid,lazy_itable_init=0 \
+        /dev/nvme0n1 ${FS_MIB}M && mount -t ext4 /dev/nvme0n1 /mnt || return
+    mkdir /mnt/more && cp -r /rig /bin/busybox /bin/fio /mnt/ && cp /bin/fio /lib/libc*.so* /mnt/more/ &&
+        rm /mnt/fio && umount /mnt || return
+    e2fsck -fn /dev/nvme0n1 >/tmp/fsck && echo 3 >/proc/sys/vm/drop_caches &&
+        mount -t ext4 /dev/nvme0n1 /mnt || return
+    (cd /mnt && find . -type f | sort | xargs sha256sum) >/tmp/files
+    umount /mnt && e2fsck -fn /dev/nvme0n1 >>/tmp/fsck
 }
 
 # The time of plain I/O, no checksums in it, in hundredths of a second.
@@ -292,6 +316,28 @@ disk_hammer() {
     done) >/dev/null 2>&1 &
 }
 
+# Rounds of writing and reading that compare each byte, in the background until
+# disk_work_end.
+disk_work() {
+    rm -f /tmp/enough
+    (n=0
+    until [ -e /tmp/enough ]; do
+        nvme_raw_check $((n % 4)) || exit
+        n=$((n + 1))
+    done
+    echo "@rig work_rounds $n") >/tmp/work 2>&1 &
+    DISK_WORK=$!
+}
+
+# Was everything right, and was there at least one round?
+disk_work_end() {
+    local rc=0
+    touch /tmp/enough
+    wait "$DISK_WORK" || rc=1
+    tail -n 5 /tmp/work
+    grep -q '^@rig work_rounds [1-9]' /tmp/work && return $rc
+}
+
 # Few requests to the disk at once, and small ones: 64 pages in all.
 nvme_shallow() {
     echo 4 >/sys/block/nvme0n1/queue/nr_requests &&
@@ -330,6 +376,36 @@ guest_unbind() {
 # The same, and unload the module.
 guest_unload() {
     guest_unbind && rmmod coiommu
+}
+
+# Take a function from its driver and give it back; with a driver's name $2, give it
+# to that one.
+guest_rebind() {
+    local dev=/sys/bus/pci/devices/$1
+    [ ! -e "$dev/driver" ] || echo "$1" >"$dev/driver/unbind" || return
+    [ -z "$2" ] || modprobe "$2" || return
+    echo "$2" >"$dev/driver_override"
+    echo "$1" >/sys/bus/pci/drivers_probe && [ -e "$dev/driver" ]
+}
+
+# pci_command BDF VALUE: write the low byte of PCI_COMMAND, as a userspace driver
+# does: 2 is memory decoding, 6 bus mastering too.
+pci_command() {
+    printf "\\00$2" | dd of="/sys/bus/pci/devices/$1/config" bs=1 seek=4 \
+        conv=notrunc 2>/dev/null
+}
+
+# What is in it.
+pci_command_is() {
+    [ "$(dd if="/sys/bus/pci/devices/$1/config" bs=1 skip=4 count=1 2>/dev/null |
+        od -An -tu1 | tr -d ' ')" = "$2" ]
+}
+
+# guest_reset BDF METHOD: reset a function in this way (such as flr) under its driver.
+guest_reset() {
+    local dev=/sys/bus/pci/devices/$1
+    echo "$2" >"$dev/reset_method" && [ "$(cat "$dev/reset_method")" = "$2" ] &&
+        echo 1 >"$dev/reset"
 }
 
 # Keep the devices busy, in the background.

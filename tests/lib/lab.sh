@@ -20,14 +20,41 @@ lab_ready() {
     rig_l1_image "${1:-$kver}"
 }
 
+# lab_tools JOB: what some scenarios want in the guest besides its image, as an archive to
+# be put after that: the programs of tools/, one for kexec, and a kernel for it.
+lab_tools() {
+    local dir=$COIOMMU_BUILD/lab-tools source
+    rm -rf "$dir"
+    mkdir -p "$dir/bin"
+    for source in "$LAB_SCRIPTS"/tools/*.c "$COIOMMU_TOP/tests/guest/kexec.c"; do
+        gcc -O2 -Wall -Werror -static -o "$dir/bin/$(basename "$source" .c)" "$source"
+    done
+    cp "$(kernel_image "$(kernel_default)")" "$dir/vmlinuz"
+    pack_cpio "$dir" "$1/tools.cpio"
+    cp "$dir/vmlinuz" "$1/"
+    rm -r "$dir"
+}
+
+# lab_fio JOB: an archive of Debian's fio with its libraries, which are large.
+lab_fio() {
+    local dir=$COIOMMU_BUILD/lab-fio
+    need_packages fio
+    rm -rf "$dir"
+    mkdir -p "$dir"/{bin,lib}
+    programs_into "$dir" "$(command -v fio)"
+    pack_cpio "$dir" "$1/fio.cpio"
+    rm -r "$dir"
+}
+
 # lab_job NAME SETTINGS SCENARIO...: a job of L1 that runs the scenarios with these
-# settings (words NAME=VALUE, see lab.sh), with the demo's verdict, and the disk as L0
-# has it, a witness of what was written; its folder on stdout.
+# settings (words NAME=VALUE, see lab.sh), with the demo's verdict, the tools, and the disk
+# as L0 has it, a witness of what was written; its folder on stdout.
 lab_job() {
     local job
     job=$(rig_job "$1")
     cp "$LAB_SCRIPTS"/lab*.sh "$COIOMMU_TOP/scripts/lib/report.sh" "$job/"
     ln "$job.disk" "$job/disk"
+    lab_tools "$job"
     cat >"$job/run" <<JOB
 export LAB_PEER=$RIG_PEER $2
 exec /job/lab.sh ${*:3}
