@@ -9,7 +9,7 @@
 expect_all_pinned() {
     counter fallback-bytes
     # MEM without the legacy hole.
-    [ "$VALUE" -eq $(((512 << 20) - 0x60000)) ] || fail "not all memory is pinned"
+    [ "$VALUE" -eq $(((${MEM%M} << 20) - 0x60000)) ] || fail "not all memory is pinned"
     expect_consistent
 }
 
