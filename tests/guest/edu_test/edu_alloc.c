@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Each way to allocate memory for DMA.  The device copies from the start of it
- * to elsewhere in it, so that address and memory are seen to belong together.
+ * Each way to allocate memory for DMA.  The device copies within it, at its
+ * start and at its end, so that address and memory are seen to belong together;
+ * and a process maps it.
  */
 #include <linux/anon_inodes.h>
 #include <linux/dmapool.h>
@@ -17,15 +18,23 @@
 #define PAGES	3
 
 /**
- * struct shared - coherent memory that a process maps
+ * struct shared - memory that a process maps
+ * @map: maps it, or fails
  * @dev: for the DMA API
+ * @size: bytes, whole pages
  * @cpu: where the kernel has it
- * @addr: where the device has it
+ * @addr: where the device has it, if it is coherent
+ * @page: the first of dma_alloc_pages()
+ * @table: what dma_alloc_noncontiguous() made
  */
 struct shared {
+	int (*map)(struct shared *shared, struct vm_area_struct *vma);
 	struct device *dev;
-	void *cpu;
+	size_t size;
+	u8 *cpu;
 	dma_addr_t addr;
+	struct page *page;
+	struct sg_table *table;
 };
 
 /* Have the device copy 64 bytes from the start of @cpu to its second half. */
@@ -43,55 +52,80 @@ static int check_coherent(struct edu *edu, const char *what, u8 *cpu,
 	return ret;
 }
 
+/* The same at the start and at the end of @size bytes. */
+static int check_ends(struct edu *edu, const char *what, u8 *cpu,
+		      dma_addr_t addr, size_t size)
+{
+	return check_coherent(edu, what, cpu, addr) ?:
+	       check_coherent(edu, what, cpu + size - 128, addr + size - 128);
+}
+
+static int map_coherent(struct shared *shared, struct vm_area_struct *vma)
+{
+	return dma_mmap_coherent(shared->dev, vma, shared->cpu, shared->addr,
+				 shared->size);
+}
+
+static int map_pages(struct shared *shared, struct vm_area_struct *vma)
+{
+	return dma_mmap_pages(shared->dev, vma, shared->size, shared->page);
+}
+
+static int map_noncontiguous(struct shared *shared, struct vm_area_struct *vma)
+{
+	return dma_mmap_noncontiguous(shared->dev, vma, shared->size,
+				      shared->table);
+}
+
 static int shared_mmap(struct file *file, struct vm_area_struct *vma)
 {
 	struct shared *shared = file->private_data;
 
-	return dma_mmap_coherent(shared->dev, vma, shared->cpu, shared->addr,
-				 PAGES * PAGE_SIZE);
+	return shared->map(shared, vma);
 }
 
 static const struct file_operations shared_fops = { .mmap = shared_mmap };
 
 /* The last page as this process sees it, mapped by itself. */
-static int check_user(struct edu *edu, const u8 *cpu, unsigned long user)
+static int check_user(struct edu *edu, const u8 *last, unsigned long user)
 {
 	u8 seen[64];
 
 	if (copy_from_user(seen, (void __user *)user, sizeof(seen)))
 		return FAIL(edu, "mmap: not readable\n");
-	if (memcmp(seen, cpu + (PAGES - 1) * PAGE_SIZE, sizeof(seen)))
+	if (memcmp(seen, last, sizeof(seen)))
 		return FAIL(edu, "mmap: another page\n");
 	return 0;
 }
 
-static int check_mmap(struct edu *edu, u8 *cpu, dma_addr_t addr)
+static int check_mmap(struct edu *edu, struct shared *shared)
 {
-	struct shared shared = { &edu->pdev->dev, cpu, addr };
+	const size_t size = shared->size, offset = size - PAGE_SIZE;
 	struct file *file;
 	unsigned long user;
 	int ret;
 
-	if (!dma_can_mmap(&edu->pdev->dev))
+	shared->dev = &edu->pdev->dev;
+	if (!dma_can_mmap(shared->dev))
 		return FAIL(edu, "mmap: cannot be done\n");
-	file = anon_inode_getfile("edu", &shared_fops, &shared, O_RDWR);
+	file = anon_inode_getfile("edu", &shared_fops, shared, O_RDWR);
 	if (IS_ERR(file))
 		return PTR_ERR(file);
-	get_random_bytes(cpu + (PAGES - 1) * PAGE_SIZE, 64);
+	get_random_bytes(shared->cpu + offset, 64);
 	user = vm_mmap(file, 0, PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED,
-		       (PAGES - 1) * PAGE_SIZE);
+		       offset);
 	if (IS_ERR_VALUE(user)) {
 		ret = FAIL(edu, "mmap: failed (%ld)\n", (long)user);
 	} else {
-		ret = check_user(edu, cpu, user);
+		ret = check_user(edu, shared->cpu + offset, user);
 		vm_munmap(user, PAGE_SIZE);
 	}
 	if (!ret) {
 		/* One page more than there is. */
-		user = vm_mmap(file, 0, (PAGES + 1) * PAGE_SIZE, PROT_READ,
-			       MAP_SHARED, 0);
+		user = vm_mmap(file, 0, size + PAGE_SIZE, PROT_READ, MAP_SHARED,
+			       0);
 		if (!IS_ERR_VALUE(user)) {
-			vm_munmap(user, (PAGES + 1) * PAGE_SIZE);
+			vm_munmap(user, size + PAGE_SIZE);
 			ret = FAIL(edu, "mmap: more than there is\n");
 		}
 	}
@@ -125,6 +159,7 @@ static int alloc_coherent(struct edu *edu)
 {
 	struct device *dev = &edu->pdev->dev;
 	const size_t size = PAGES * PAGE_SIZE;
+	struct shared shared = { .map = map_coherent, .size = size };
 	dma_addr_t addr;
 	u8 *cpu;
 	int ret = 0;
@@ -136,8 +171,10 @@ static int alloc_coherent(struct edu *edu)
 		ret = FAIL(edu, "coherent: %pad is beyond the mask\n", &addr);
 	if (!ret && memchr_inv(cpu, 0, size))
 		ret = FAIL(edu, "coherent: not zeroed\n");
-	ret = ret ?: check_coherent(edu, "coherent", cpu, addr) ?:
-	      check_mmap(edu, cpu, addr) ?: check_sgtable(edu, cpu, addr);
+	shared.cpu = cpu;
+	shared.addr = addr;
+	ret = ret ?: check_ends(edu, "coherent", cpu, addr, size) ?:
+	      check_mmap(edu, &shared) ?: check_sgtable(edu, cpu, addr);
 	dma_free_coherent(dev, size, cpu, addr);
 	return ret;
 }
@@ -209,7 +246,10 @@ static int alloc_pool(struct edu *edu)
 	if (n < ARRAY_SIZE(cpu))
 		ret = FAIL(edu, "pool: no memory\n");
 	for (i = 0; i < n; i++) {
-		ret = ret ?: check_coherent(edu, "pool", cpu[i], addr[i]);
+		/* Some of each page: the device takes 100 ms for a copy. */
+		if (i % 13 == 0)
+			ret = ret ?: check_coherent(edu, "pool", cpu[i],
+						    addr[i]);
 		dma_pool_free(pool, cpu[i], addr[i]);
 	}
 	dma_pool_destroy(pool);
@@ -221,6 +261,7 @@ static int alloc_streaming(struct edu *edu)
 {
 	struct device *dev = &edu->pdev->dev;
 	const size_t size = 2 * PAGE_SIZE;
+	struct shared shared = { .map = map_pages, .size = size };
 	struct page *page;
 	dma_addr_t addr;
 	int ret;
@@ -228,9 +269,12 @@ static int alloc_streaming(struct edu *edu)
 	page = dma_alloc_pages(dev, size, &addr, DMA_BIDIRECTIONAL, GFP_KERNEL);
 	if (!page)
 		return FAIL(edu, "pages: no memory\n");
+	shared.page = page;
+	shared.cpu = page_address(page);
 	dma_sync_single_for_device(dev, addr, size, DMA_BIDIRECTIONAL);
-	ret = check_coherent(edu, "pages", page_address(page), addr);
+	ret = check_ends(edu, "pages", shared.cpu, addr, size);
 	dma_sync_single_for_cpu(dev, addr, size, DMA_BIDIRECTIONAL);
+	ret = ret ?: check_mmap(edu, &shared);
 	dma_free_pages(dev, size, page, addr, DMA_BIDIRECTIONAL);
 	return ret;
 }
@@ -239,21 +283,24 @@ static int alloc_noncontiguous(struct edu *edu)
 {
 	struct device *dev = &edu->pdev->dev;
 	const size_t size = 5 * PAGE_SIZE;
+	struct shared shared = { .map = map_noncontiguous, .size = size };
 	struct sg_table *table;
-	u8 *cpu;
 	int ret;
 
 	table = dma_alloc_noncontiguous(dev, size, DMA_BIDIRECTIONAL,
 					GFP_KERNEL, 0);
 	if (!table)
 		return FAIL(edu, "noncontiguous: no memory\n");
-	cpu = dma_vmap_noncontiguous(dev, size, table);
-	if (cpu) {
+	shared.table = table;
+	shared.cpu = dma_vmap_noncontiguous(dev, size, table);
+	if (shared.cpu) {
+		/* One stretch of DMA addresses, whatever the memory is. */
 		dma_sync_sgtable_for_device(dev, table, DMA_BIDIRECTIONAL);
-		ret = check_coherent(edu, "noncontiguous", cpu,
-				     sg_dma_address(table->sgl));
+		ret = check_ends(edu, "noncontiguous", shared.cpu,
+				 sg_dma_address(table->sgl), size);
 		dma_sync_sgtable_for_cpu(dev, table, DMA_BIDIRECTIONAL);
-		dma_vunmap_noncontiguous(dev, cpu);
+		ret = ret ?: check_mmap(edu, &shared);
+		dma_vunmap_noncontiguous(dev, shared.cpu);
 	} else {
 		ret = FAIL(edu, "noncontiguous: no kernel mapping\n");
 	}
