@@ -16,6 +16,7 @@ import tempfile
 import devices
 import dma_api
 import fallback
+import faults
 import iommu
 import kexec
 import life
@@ -26,8 +27,8 @@ import watch
 from checks import Scenario
 from guest import Failure
 
-MODULES = [devices, dma_api, fallback, iommu, kexec, life, power, security,
-           stress, watch]
+MODULES = [devices, dma_api, fallback, faults, iommu, kexec, life, power,
+           security, stress, watch]
 
 
 def main():

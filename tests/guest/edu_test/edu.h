@@ -32,6 +32,7 @@ struct edu {
 	})
 
 extern unsigned int bits;
+extern bool no_dma;
 
 int transfer(struct edu *edu, dma_addr_t addr, size_t size, bool to_ram);
 

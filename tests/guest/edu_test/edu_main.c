@@ -40,6 +40,10 @@ unsigned int bits = 32;
 module_param(bits, uint, 0444);
 MODULE_PARM_DESC(bits, "width of the DMA mask");
 
+bool no_dma;
+module_param(no_dma, bool, 0644);
+MODULE_PARM_DESC(no_dma, "\"walk\" has the device copy nothing, which takes seconds");
+
 static bool keep_mask;
 module_param(keep_mask, bool, 0644);
 MODULE_PARM_DESC(keep_mask, "leave the DMA mask as the last driver set it");
@@ -120,6 +124,11 @@ static int edu_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 	edu->pdev = pdev;
 	mutex_init(&edu->lock);
 	pci_set_drvdata(pdev, edu);
+	/*
+	 * Interrupts are not used.  Without a pin nobody asks ACPI where they
+	 * go, which uses freed memory when one of its allocations fails.
+	 */
+	pdev->pin = 0;
 	ret = pcim_enable_device(pdev);
 	if (ret)
 		return ret;
