@@ -136,7 +136,8 @@ rig_job() {
 # memory is touched before it starts, or the first VM in it would pay for that.
 _rig_arguments() {
     local job=$1 peer=$RIG_SCRIPTS/net-peer.sh
-    local forward="tcp:$RIG_PEER"
+    local forward="guestfwd=tcp:$RIG_PEER" echo
+    echo="$forward:5003-cmd:$peer echo"
     RIG_ARGS=(
         -M "q35,kernel-irqchip=split" -accel "tcg,thread=multi,tb-size=1024"
         -cpu "max,la57=off,erms=off,fsrm=off" -smp 1 -m "$2M"
@@ -153,7 +154,7 @@ _rig_arguments() {
         -virtfs "local,path=$job,mount_tag=job,security_model=none,multidevs=remap"
         -drive "file=$job.disk,if=none,id=disk,format=raw,cache=unsafe"
         -device "nvme,drive=disk,serial=coiommu-rig,addr=8"
-        -netdev "user,id=lan0,guestfwd=$forward:5001-cmd:$peer sink,guestfwd=$forward:5002-cmd:$peer source"
+        -netdev "user,id=lan0,$forward:5001-cmd:$peer sink,$forward:5002-cmd:$peer source,$echo"
         -device "igb,netdev=lan0,addr=9,romfile="
         -netdev "user,id=lan1" -device "e1000e,netdev=lan1,addr=a,romfile="
         -device "edu,addr=b,dma_mask=0xffffffffffffffff"
@@ -161,6 +162,7 @@ _rig_arguments() {
         -drive "file=$job.twin1,if=none,id=twin1,format=raw,cache=unsafe"
         -device "nvme,drive=twin0,serial=twin0,addr=c.0,multifunction=on"
         -device "nvme,drive=twin1,serial=twin1,addr=c.1"
+        -netdev "user,id=lan2,$echo" -device "igb,netdev=lan2,addr=d,romfile="
     )
 }
 

@@ -7,6 +7,7 @@
 #
 #   sink    take 8 MiB and answer with their checksum
 #   source  send a checksum, a newline, and 16 MiB of fresh data
+#   echo    take 128 KiB and send them back
 set -eu
 case $1 in
 sink)
@@ -17,6 +18,12 @@ source)
     trap 'rm -f "$data"' EXIT
     head -c $((16 << 20)) /dev/urandom >"$data"
     sha256sum <"$data" | cut -c1-64
+    cat "$data"
+    ;;
+echo)
+    data=$(mktemp)
+    trap 'rm -f "$data"' EXIT
+    head -c $((128 << 10)) >"$data"
     cat "$data"
     ;;
 esac

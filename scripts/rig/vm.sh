@@ -197,14 +197,13 @@ _vm_reap() {
     rm -rf "$VM_DIR"
 }
 
-# vm_quit [SECONDS]: end QEMU by QMP; 1 if it had to be killed or ended with an
+# vm_end SECONDS WHY: wait for QEMU's end; 1 if it had to be killed or ended with an
 # error.
-vm_quit() {
-    local end=$((SECONDS + ${1:-60}))
-    vm_qmp quit || true
+vm_end() {
+    local end=$((SECONDS + $1))
     while kill -0 "$VM_PID" 2>/dev/null; do
         if [ "$SECONDS" -ge "$end" ]; then
-            echo "QEMU doesn't end after 'quit': killed"
+            echo "QEMU doesn't end after $2: killed"
             vm_kill
             return 1
         fi
@@ -212,6 +211,13 @@ vm_quit() {
     done
     _vm_reap
     [ "$VM_STATUS" -eq 0 ]
+}
+
+# vm_quit [SECONDS]: end QEMU by QMP; 1 if it had to be killed or ended with an
+# error.
+vm_quit() {
+    vm_qmp quit || true
+    vm_end "${1:-60}" "'quit'"
 }
 
 # ---- the guest --------------------------------------------------------------
