@@ -12,7 +12,8 @@
 #   LAB_IOMMUFD   "yes": assign devices by iommufd (default: VFIO type1)
 #   LAB_PEER      address of the other end of bulk transfers
 #   LAB_SECONDS   how long the scenario "load" loads
-#   LAB_SEED      of the scenario "hostile": of its random numbers
+#   LAB_SEED      of the scenarios "hostile" and "soak": of their random numbers
+#   LAB_ACTIONS   how many the scenario "soak" takes
 set -u
 # shellcheck source=scripts/rig/vm.sh
 . /job/vm.sh
@@ -243,8 +244,9 @@ for file in /job/lab-*.sh; do
     . "$file"
 done
 
-# Scenarios that cause faults on purpose, and look at them themselves.
-FAULTY=" wrong_dma hostile "
+# Scenarios that look at the host's log themselves: they cause faults on purpose, or
+# write so much that the log loses its beginning.
+FAULTY=" wrong_dma hostile soak soak_short "
 
 host_bind "$disk"
 host_bind "$nic"
