@@ -140,6 +140,7 @@ static const CoiommuRegister coiommu_registers[] = {
     { COIOMMU_REG_REQ_SLOTS, 4, COIOMMU_RW_REQ_SLOTS },
     { COIOMMU_REG_COMMAND, 4, -1 },
     { COIOMMU_REG_ERROR, 4, -1 },
+    { COIOMMU_REG_HOTPLUG_END, 8, -1 },
 };
 
 /*
@@ -176,6 +177,14 @@ static uint64_t max_mapping(CoiommuState *s)
     return coiommu_max_mapping(budget, ram, s->block_shift);
 }
 
+/* Behind the region that the machine keeps for memory to be plugged in. */
+static uint64_t hotplug_end(void)
+{
+    const DeviceMemoryState *region = current_machine->device_memory;
+
+    return region ? region->base + memory_region_size(&region->mr) : 0;
+}
+
 static uint64_t register_value(CoiommuState *s, const CoiommuRegister *reg)
 {
     if (reg->rw >= 0) {
@@ -200,6 +209,8 @@ static uint64_t register_value(CoiommuState *s, const CoiommuRegister *reg)
         return max_mapping(s);
     case COIOMMU_REG_ERROR:
         return qatomic_read(&s->error);
+    case COIOMMU_REG_HOTPLUG_END:
+        return hotplug_end();
     default:
         /* COMMAND can only be written. */
         return 0;

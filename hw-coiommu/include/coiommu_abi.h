@@ -57,6 +57,7 @@
 #define COIOMMU_REG_REQ_SLOTS		0x48	/* 4, RW: entries in that array */
 #define COIOMMU_REG_COMMAND		0x4c	/* 4, WO: COIOMMU_CMD_* */
 #define COIOMMU_REG_ERROR		0x50	/* 4, RO: COIOMMU_ST_* of COMMAND */
+#define COIOMMU_REG_HOTPLUG_END		0x58	/* 8, RO: GPA behind all of it */
 /* A write of 4 bytes names the slot whose request page is to be served. */
 #define COIOMMU_REG_DOORBELL		0x1000	/* 4, WO */
 

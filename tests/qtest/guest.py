@@ -63,7 +63,7 @@ class Guest:
     # ---- registers ----
 
     WIDE = ("DEVICE_FEATURES", "DRIVER_FEATURES", "MAX_MAPPING", "DTT_ROOT",
-            "DTT_SIZE", "REQ_ROOT")
+            "DTT_SIZE", "REQ_ROOT", "HOTPLUG_END")
 
     def reg(self, name):
         return self.machine.read(BAR + getattr(ABI, "REG_" + name),

@@ -20,6 +20,7 @@ REGISTERS = {
     "REQ_SLOTS": (4, 0, True),
     "COMMAND": (4, 0, False),
     "ERROR": (4, 0, False),
+    "HOTPLUG_END": (8, 0, False),
 }
 
 
@@ -79,7 +80,7 @@ def test_reads(t):
             if writable:
                 values[name] = 0x1122334455667788 >> (8 - size) * 8
                 machine.write(BAR + offset(name), size, values[name])
-        addresses = [*range(0, 0x60), *range(0xff8, 0x1010), 0x1800, 0x1ff8]
+        addresses = [*range(0, 0x70), *range(0xff8, 0x1010), 0x1800, 0x1ff8]
         for address in addresses:
             for size in (1, 2, 4, 8):
                 # A read over the border is cut in two by QEMU's memory core.
@@ -96,7 +97,7 @@ def test_writes(t):
         Guest(machine)
         values = after_reset()
         pattern = 0xa5a6a7a8a9aaabac
-        for address in range(0, 0x60):
+        for address in range(0, 0x70):
             for size in (1, 2, 4, 8):
                 # COMMAND, and what follows it up to the doorbell's page, is
                 # another test's.
@@ -133,6 +134,13 @@ def test_doorbell_widths(t):
         t.equal(machine.counter("requests"), before, "requests")
         machine.write(BAR + ABI.REG_DOORBELL, 4, 0)
         t.equal(machine.counter("requests"), before + 1, "requests")
+
+
+def test_hotplug_end(t):
+    """Where memory can be plugged in: 3.5 GiB from 4 GiB on, and 1 GiB for each
+    slot, as DIMMs may have to be aligned."""
+    with t.machine(memory="512M,slots=2,maxmem=4G") as machine:
+        t.equal(Guest(machine).reg("HOTPLUG_END"), 19 << 29, "HOTPLUG_END")
 
 
 def test_registers_across_reset(t):
