@@ -150,7 +150,7 @@ void coiommu_pm_unlink(struct coiommu *coi, struct pci_dev *pdev);
 /* coiommu_dtt.c */
 int coiommu_walk_ram(void *arg, int (*func)(struct resource *, void *));
 int coiommu_dtt_init(struct coiommu_dtt *dtt, unsigned int unit_shift,
-		     bool accessed);
+		     bool accessed, u64 hotplug_end);
 void coiommu_dtt_free(struct coiommu_dtt *dtt);
 u64 coiommu_dtt_forget(struct coiommu_dtt *dtt);
 

@@ -39,11 +39,12 @@
  *    mask has room for every CPU doing so at once.  An unmap of what has no
  *    count is a bug of a driver: it is reported and changes nothing.
  *
- * Memory.  The directory is as long as the highest RAM needs, rounded up to
- * whole pages, and that leaves room for memory added later: 32 GiB with units
- * of 64 KiB.  Leaves exist where RAM is.  Memory beyond the directory can be
- * used, but a DMA mapping of it fails.  Leaves are freed with the table only:
- * the hot path looks at them without a lock.
+ * Memory.  The directory is as long as the highest RAM needs, and RAM that the
+ * device says may be added, rounded up to whole pages.  If there is no memory
+ * for so much, what may be added later does without.  Leaves exist where RAM
+ * is.  Memory beyond the directory can be used, but a DMA mapping of it fails.
+ * Leaves are freed with the table only: the hot path looks at them without a
+ * lock.
  */
 #define pr_fmt(fmt) "coiommu: " fmt
 
@@ -249,16 +250,39 @@ static int memory_event(struct notifier_block *nb, unsigned long event,
 					      PFN_PHYS(mem->nr_pages) - 1));
 }
 
+static void free_directory(struct coiommu_dtt *dtt)
+{
+	if (dtt->dir)
+		free_pages_exact(dtt->dir, dir_bytes(dtt));
+	kvfree(dtt->leaf);
+}
+
+/* A directory without leaves for all below @end.  Returns 0 or -ENOMEM. */
+static int make_directory(struct coiommu_dtt *dtt, u64 end)
+{
+	const gfp_t gfp = GFP_KERNEL | __GFP_ZERO | __GFP_NOWARN;
+
+	dtt->nleaves = ALIGN(DIV_ROUND_UP(end, leaf_span(dtt)),
+			     PAGE_SIZE / sizeof(*dtt->dir));
+	dtt->leaf = kvcalloc(dtt->nleaves, sizeof(*dtt->leaf), gfp);
+	dtt->dir = alloc_pages_exact(dir_bytes(dtt), gfp);
+	if (dtt->leaf && dtt->dir)
+		return 0;
+	free_directory(dtt);
+	return -ENOMEM;
+}
+
 /**
  * coiommu_dtt_init - make the table for the memory of this machine
  * @dtt: zeroed
  * @unit_shift: log2 of the tracking unit in bytes
  * @accessed: whether ACCESSED was negotiated
+ * @hotplug_end: where memory that is added later ends, or 0
  *
  * Process context.  Returns 0 or a negative errno, and then nothing is left.
  */
 int coiommu_dtt_init(struct coiommu_dtt *dtt, unsigned int unit_shift,
-		     bool accessed)
+		     bool accessed, u64 hotplug_end)
 {
 	u64 last = 0;
 	int ret;
@@ -268,15 +292,11 @@ int coiommu_dtt_init(struct coiommu_dtt *dtt, unsigned int unit_shift,
 	mutex_init(&dtt->grow);
 	dtt->ready = COIOMMU_DTT_PINNED | dtt->flag_accessed;
 	coiommu_walk_ram(&last, find_ram_last);
-	dtt->nleaves = ALIGN(last / leaf_span(dtt) + 1,
-			     PAGE_SIZE / sizeof(*dtt->dir));
-
-	dtt->leaf = kvcalloc(dtt->nleaves, sizeof(*dtt->leaf), GFP_KERNEL);
-	dtt->dir = alloc_pages_exact(dir_bytes(dtt), GFP_KERNEL | __GFP_ZERO);
-	if (!dtt->leaf || !dtt->dir) {
-		ret = -ENOMEM;
-		goto err;
-	}
+	ret = make_directory(dtt, max(last + 1, hotplug_end));
+	if (ret)
+		ret = make_directory(dtt, last + 1);
+	if (ret)
+		return ret;
 	/* Before the walk, so that no memory comes in between. */
 	dtt->hotplug.notifier_call = memory_event;
 	ret = register_memory_notifier(&dtt->hotplug);
@@ -331,9 +351,7 @@ void coiommu_dtt_free(struct coiommu_dtt *dtt)
 	unsigned long index;
 
 	unregister_memory_notifier(&dtt->hotplug);
-	for (index = 0; dtt->leaf && index < dtt->nleaves; index++)
+	for (index = 0; index < dtt->nleaves; index++)
 		free_page((unsigned long)dtt->leaf[index]);
-	if (dtt->dir)
-		free_pages_exact(dtt->dir, dir_bytes(dtt));
-	kvfree(dtt->leaf);
+	free_directory(dtt);
 }

@@ -128,7 +128,8 @@ static int start(struct coiommu *coi)
 	u32 max_slots = readl(coi->regs + COIOMMU_REG_MAX_SLOTS);
 	int ret;
 
-	ret = coiommu_dtt_init(&coi->dtt, shift, features & COIOMMU_F_ACCESSED);
+	ret = coiommu_dtt_init(&coi->dtt, shift, features & COIOMMU_F_ACCESSED,
+			       readq(coi->regs + COIOMMU_REG_HOTPLUG_END));
 	if (ret) {
 		pci_err(pdev, "no memory for the table\n");
 		return ret;

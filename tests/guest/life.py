@@ -6,10 +6,10 @@ from checks import (EDU, EDU_ID, check_attached, check_groups, check_rebound,
 from guest import check
 
 
-def memory(scenario):
-    """Memory that is added while the driver runs can be used for DMA."""
+def add_memory(scenario, leaves, **options):
+    """Add 128 MiB, for which the table gets so many leaves, and use them."""
     with scenario.boot("edu,dma_mask=0xffffffffffffffff",
-                       memory="512M,slots=1,maxmem=4G") as vm:
+                       memory="512M,slots=1,maxmem=4G", **options) as vm:
         vm.load()
         vm.run("modprobe edu_test bits=64")
         edu, = vm.address(EDU_ID)
@@ -21,13 +21,20 @@ def memory(scenario):
         vm.monitor("device_add", driver="pc-dimm", id="dimm0", memdev="dimm")
         vm.wait("grep -q online /sys/devices/system/memory/memory32/state")
         after = vm.table()
-        check(after["leaves"] - before["leaves"] == 2,
-              "the table has two more leaves")
+        check(after["leaves"] - before["leaves"] == leaves,
+              f"the table has {leaves} more leaves")
         edu_run(vm, edu, "stream")
         check(vm.output("dmesg").count(
             "stream: bounced no, highest page 0x000000010") == 1,
             "the added memory was used")
         finish(vm, edu)
+
+
+def memory(scenario):
+    """Memory that is added while the driver runs can be used for DMA."""
+    add_memory(scenario, 2)
+    # What the table must have for RAM ends below.
+    add_memory(scenario, 32, coiommu="unit=4K")
 
 
 def late(scenario):
