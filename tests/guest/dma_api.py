@@ -84,24 +84,26 @@ def small_units(scenario):
 
 def bounce(scenario):
     """32-bit devices in a guest with memory above 4 GiB: swiotlb."""
-    with scenario.boot(EDU, "e1000,netdev=net", memory="6G") as vm:
+    with scenario.boot(EDU, EDU, "e1000,netdev=net", memory="6G") as vm:
         vm.load()
         vm.run("modprobe edu_test && modprobe e1000")
-        edu, = vm.address(EDU_ID)
+        edu, twin = vm.address(EDU_ID)
         nic, = vm.address("8086:100e")
-        check_attached(vm, edu, nic)
+        check_attached(vm, edu, twin, nic)
         edu_run(vm, edu, "walk")
-        # Until here no sync is needed, and then one is.
-        check_way(vm, edu, "direct")
-        edu_run(vm, edu, "bounce")
-        check_way(vm, edu, "shadowed")
+        # Until here no sync is needed, and then one is: for a page, and for a
+        # list.
+        for device, test in ((edu, "bounce"), (twin, "bounce_list")):
+            check_way(vm, device, "direct")
+            edu_run(vm, device, test)
+            check_way(vm, device, "shadowed")
         for test in ("masks", "stream", "many", "refuse", "walk"):
             edu_run(vm, edu, test)
         check("stream: bounced yes" in vm.output("dmesg"),
               "mappings were bounced")
         check_net(vm)
         check_way(vm, nic, "shadowed")
-        finish(vm, edu, nic)
+        finish(vm, edu, twin, nic)
 
 
 def stale_mask(scenario):

@@ -38,6 +38,7 @@ int transfer(struct edu *edu, dma_addr_t addr, size_t size, bool to_ram);
 
 int test_alloc(struct edu *edu);
 int test_bounce(struct edu *edu);
+int test_bounce_list(struct edu *edu);
 int test_hold(struct edu *edu);
 int test_leak(struct edu *edu);
 int test_limit(struct edu *edu);

@@ -13,6 +13,7 @@
  *   resource  map what is no memory; says whether the kernel does that
  *   bounce    streaming when some mappings are bounced, and what attributes
  *             do then (edu_bounce.c)
+ *   bounce_list  a list of which some pages are bounced
  *   many      a list that needs several requests (edu_list.c)
  *   scatter   the largest mapping there may be, each page somewhere else
  *   refuse    mappings of what is no RAM must fail (edu_limits.c)
@@ -80,6 +81,7 @@ static const struct {
 	{ "stream", test_stream },
 	{ "resource", test_resource },
 	{ "bounce", test_bounce },
+	{ "bounce_list", test_bounce_list },
 	{ "many", test_many },
 	{ "scatter", test_scatter },
 	{ "refuse", test_refuse },
