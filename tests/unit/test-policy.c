@@ -37,7 +37,8 @@ static void test_off(void)
 
 static void test_lazy(void)
 {
-    CoiommuPolicy policy = { COIOMMU_POLICY_LAZY, true, 0 };
+    CoiommuPolicy policy = { .kind = COIOMMU_POLICY_LAZY,
+                             .has_accessed = true };
     CoiommuAge age;
 
     coiommu_age_init(&age);
@@ -54,7 +55,7 @@ static void test_lazy(void)
 /* Without ACCESSED the second chance is an interval after the last use. */
 static void test_lazy_blind(void)
 {
-    CoiommuPolicy policy = { COIOMMU_POLICY_LAZY, false, 0 };
+    CoiommuPolicy policy = { .kind = COIOMMU_POLICY_LAZY };
     CoiommuAge age;
     int i;
 
@@ -70,7 +71,8 @@ static void test_lazy_blind(void)
 /* Mappings that stay are looked at less often, down to every 8th interval. */
 static void test_generations(void)
 {
-    CoiommuPolicy policy = { COIOMMU_POLICY_LAZY, true, 0 };
+    CoiommuPolicy policy = { .kind = COIOMMU_POLICY_LAZY,
+                             .has_accessed = true };
     const char *want = "kk-k---k-------k-------k-------k";
     CoiommuAge age;
     size_t i;
@@ -93,7 +95,8 @@ static void test_generations(void)
 /* That a block has settled is said once, when it is old, until it is pinned. */
 static void test_settled(void)
 {
-    CoiommuPolicy policy = { COIOMMU_POLICY_LAZY, true, 0 };
+    CoiommuPolicy policy = { .kind = COIOMMU_POLICY_LAZY,
+                             .has_accessed = true };
     const char *want = ".......s........................";
     CoiommuAge age;
     size_t i;
@@ -136,7 +139,8 @@ static void test_three_intervals(void)
 
     for (script = 0; script < 1 << 12; script++) {
         for (has_accessed = 0; has_accessed < 2; has_accessed++) {
-            CoiommuPolicy policy = { COIOMMU_POLICY_LAZY, has_accessed, 0 };
+            CoiommuPolicy policy = { .kind = COIOMMU_POLICY_LAZY,
+                                     .has_accessed = has_accessed };
             CoiommuAge age;
             int i, gone = 0;
 
@@ -162,12 +166,14 @@ static void test_three_intervals(void)
  */
 static void test_timeout(void)
 {
-    const CoiommuPolicy lazy = { COIOMMU_POLICY_LAZY, true };
+    const CoiommuPolicy lazy = { .kind = COIOMMU_POLICY_LAZY,
+                                 .has_accessed = true };
     int run;
 
     for (run = 0; run < 2000; run++) {
-        CoiommuPolicy policy = { COIOMMU_POLICY_TIMEOUT, true,
-                                 g_test_rand_int_range(0, 50) };
+        CoiommuPolicy policy = { .kind = COIOMMU_POLICY_TIMEOUT,
+                                 .has_accessed = true,
+                                 .window_ms = g_test_rand_int_range(0, 50) };
         int64_t now = g_test_rand_int_range(0, 1000), since = -1;
         CoiommuAge age;
         int i;
