@@ -64,11 +64,17 @@ bus_master() {
 
 # ---- rounds of load -----------------------------------------------------------
 
+# random_file FILE BLOCKS: so many 64 KiB.  A read of urandom ends early when the machine
+# goes to sleep.
+random_file() {
+    dd if=/dev/urandom of="$1" bs=64k count="$2" iflag=fullblock
+}
+
 # The sizes and places of the pieces change with the round's number $1: by and past the
 # page cache, so that pages from all over memory are used as well.
 disk_round() {
     local k=$((8 << $1 % 5)) at=$((LOAD_MIB + $1 % 16))
-    dd if=/dev/urandom of=/tmp/load/wrote bs=64k count=6 || return
+    random_file /tmp/load/wrote 6 || return
     if [ $(($1 % 2)) = 0 ]; then
         dd if=/tmp/load/wrote of=/dev/nvme0n1 bs=${k}k seek=$((at * 1024 / k)) oflag=direct &&
             dd if=/dev/nvme0n1 of=/tmp/load/read bs=64k skip=$((at * 16)) count=6 || return
@@ -86,7 +92,7 @@ disk_round() {
 net_round() {
     local tries=0
     ping -c 2 -i 0.05 -W 30 -s 1400 "$(gateway)" || return
-    dd if=/dev/urandom of=/tmp/load/sent bs=64k count=2 || return
+    random_file /tmp/load/sent 2 || return
     while [ $tries -lt 4 ]; do
         nc "$PEER" 5003 </tmp/load/sent >/tmp/load/received
         [ "$(stat -c %s /tmp/load/received)" -lt 131072 ] || break
@@ -165,7 +171,7 @@ kept_sum() {
 
 # Fresh data that must still be there at the next boot, "@rig kept CHECKSUM".
 kept_write() {
-    dd if=/dev/urandom of=/tmp/load/kept bs=64k count=8 &&
+    random_file /tmp/load/kept 8 &&
         dd if=/tmp/load/kept of=/dev/nvme0n1 bs=64k seek=$((KEPT_MIB * 16)) oflag=direct &&
         echo "@rig kept $(sha256sum </tmp/load/kept | cut -c1-64)"
 }
