@@ -87,14 +87,14 @@ disk_round() {
 }
 
 # There and back by TCP: net-peer.sh, echo.  The other end may still know a connection of
-# an earlier boot, and then resets a new one that looks like it: what is cut short is sent
-# once more.
+# an earlier boot, and then resets a new one that looks like it, and once it went silent:
+# what is cut short is sent once more.
 net_round() {
     local tries=0
     ping -c 2 -i 0.05 -W 30 -s 1400 "$(gateway)" || return
     random_file /tmp/load/sent 2 || return
     while [ $tries -lt 4 ]; do
-        nc "$PEER" 5003 </tmp/load/sent >/tmp/load/received
+        timeout 20 nc "$PEER" 5003 </tmp/load/sent >/tmp/load/received
         [ "$(stat -c %s /tmp/load/received)" -lt 131072 ] || break
         tries=$((tries + 1))
         sleep 1
