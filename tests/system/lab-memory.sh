@@ -76,10 +76,10 @@ low_hole() {
 }
 
 # Guest memory that isn't QEMU's own anonymous pages.
-# backend NAME PROPERTIES
+# backend NAME TYPE PROPERTIES
 backend() {
     tracked_guest "$1" "${coiommu[@]}" "${assigned[@]}" \
-        -object "memory-backend-memfd,id=ram,size=$MEM,$2" -machine memory-backend=ram
+        -object "memory-backend-$2,id=ram,size=$MEM,$3" -machine memory-backend=ram
     work_both 0
     expect_devices 2 0
     expect_few_pinned
@@ -88,14 +88,24 @@ backend() {
 
 HUGE=/proc/sys/vm/nr_hugepages
 
+# Two files are written in turns, page by page, so no two pages of one lie together in
+# the host's memory; one of them is the guest's.
+scattered() {
+    head -c "$MEM" /dev/zero | tee /dev/shm/guest >/dev/shm/between
+    rm /dev/shm/between
+    backend scattered file mem-path=/dev/shm/guest,share=on
+    rm /dev/shm/guest
+}
+
 backends() {
     local MEM=384M
-    backend memfd share=on
-    trap 'vm_kill; echo 0 >$HUGE' EXIT
+    trap 'vm_kill; rm -f /dev/shm/{guest,between}; echo 0 >$HUGE' EXIT
+    backend memfd memfd share=on
+    scattered
     echo 3 >/proc/sys/vm/drop_caches
     echo 1 >/proc/sys/vm/compact_memory
     echo $((${MEM%M} / 2)) >$HUGE
-    backend hugetlb hugetlb=on,hugetlbsize=2M,prealloc=on
+    backend hugetlb memfd hugetlb=on,hugetlbsize=2M,prealloc=on
 }
 
 # The same pages are read by disk and NIC at the same time, each for its own purpose.
