@@ -13,7 +13,7 @@ envs = "`awk -F, '/^#/ || /^env,/ { next } !seen[$1]++ { print $1 }' memory.csv 
 pick(env, name) = strcol("env") eq env ? column(name) : NaN
 # When coIOMMU's VM enters each phase.
 begin(phase) = real(system("awk -F, '$1 == \"coiommu\" && $2 == \"" . phase . "\" { print $3; exit }' " . file))
-do for [phase in "boot idle load idle-again"] {
+do for [phase in "boot idle hot load idle-again"] {
     set arrow from first begin(phase), graph 0 to first begin(phase), graph 1 nohead dashtype 3
     set label phase at first begin(phase), graph 0.96 offset 0.4, 0
 }

@@ -114,7 +114,7 @@ class Boot(unittest.TestCase):
 
 
 class Memory(unittest.TestCase):
-    def judge(self, idle, busy, mapped):
+    def judge(self, idle, busy, mapped, hot=()):
         def row(phase, pinned):
             return {"env": "coiommu", "phase": phase, "pinned": pinned * MIB,
                     "mapped": mapped * MIB, "free": 0}
@@ -122,6 +122,7 @@ class Memory(unittest.TestCase):
         bench = Record("memory")
         memory.summary(bench, {
             "memory": [row("boot", 90), row("idle", 90), row("idle", idle),
+                       *(row("hot", pinned) for pinned in hot),
                        row("load", 10), row("load", busy), row("load", 10),
                        row("idle-again", 10)],
             "peaks": [{"env": "coiommu", "pinned": 90 * MIB}]},
@@ -132,6 +133,11 @@ class Memory(unittest.TestCase):
         self.assertEqual(self.judge(40, 50, 40), ["yes", "yes"])
         self.assertEqual(self.judge(42, 50, 40), ["no", "yes"])
         self.assertEqual(self.judge(40, 51, 40), ["yes", "no"])
+
+    def test_loads(self):
+        self.assertEqual(self.judge(40, 50, 40, (10, 50, 10)), ["yes"] * 3)
+        self.assertEqual(self.judge(40, 50, 40, (10, 51, 10)),
+                         ["yes", "no", "yes"])
 
 
 class Rows(unittest.TestCase):

@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# What is pinned while a VM lives: start, boot, idle, load on disk and NIC, idle, end.
+# What is pinned while a VM lives: start, boot, idle, load on the disk, more on
+# disk and NIC, idle, end.
 set -euo pipefail
 # shellcheck source=scripts/bench-lib/rig/lab.sh
 . "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/lab.sh"
@@ -20,8 +21,13 @@ memory_vm() {
     lab_boot && lab_drivers $kinds || return
     memory_phase idle
     lab_watch "$seconds" || return
+    if [[ $kinds == *disk* ]]; then
+        memory_phase hot
+        lab_guest 10 bench_hot || return
+        lab_watch $((2 * seconds)) || return
+        load="bench_cached;"
+    fi
     memory_phase load
-    [[ $kinds != *disk* ]] || load="bench_hot; bench_cached;"
     [[ $kinds != *net* ]] || [ -z "$peer" ] || load+=" bench_stream ${peer/:/ }"
     lab_guest 10 "$load" || return
     lab_watch $((2 * seconds)) || return
@@ -37,7 +43,7 @@ memory_vm() {
 
 kinds=$(lab_kinds)
 for env in $envs; do
-    tell "$env, $sizes: start, boot, idle, load, idle"
+    tell "$env, $sizes: start, boot, idle, loads, idle"
     # shellcheck disable=SC2086
     lab_try memory_vm "$env" $sizes
 done
