@@ -22,13 +22,15 @@ set title "in times of an assignment with next to nothing to pin;\ndashed: a str
 set ylabel "times"
 set logscale y
 set yrange [0.1:200]
-own = `awk -F, '/^env,/ { for (i = 1; i <= NF; i++) c[$i] = i } $1 == "static" && $c["memory_mib"] == 128 { print $c["ready_s_median"] }' boot.csv`
-far(env) = strcol("env") eq env ? column("ready_s") / own : NaN
+# What an assignment takes with the pages of this environment.
+own(env) = real(system("awk -F, -v env='" . env . "' '/^env,/ { for (i = 1; i <= NF; i++) c[$i] = i } " . \
+    "$1 == (env ~ /[+]4k$/ ? \"static+4k\" : \"static\") && $c[\"memory_mib\"] == 128 { print $c[\"ready_s_median\"] }' boot.csv"))
+far(env, own) = strcol("env") eq env ? column("ready_s") / own : NaN
 set label 1 "the paper, 128 GB: up to 73" at 128, 73 right offset -1, 0.7
 set object 1 circle at 128, 73 size graph 0.008 fillstyle solid
 plot for [i = 1:words(envs)] "boot.csv" using (column("memory_mib") / 1024): \
          (pick(word(envs, i), "times_own")) with linespoints lc i notitle, \
-     for [i = 1:words(envs)] "boot-extrapolated.csv" using "gib":(far(word(envs, i))) \
+     for [i = 1:words(envs)] "boot-extrapolated.csv" using "gib":(far(word(envs, i), own(word(envs, i)))) \
          with lines lc i dashtype 2 notitle
 unset label 1
 unset object 1

@@ -3,7 +3,8 @@
 
 "Ready" is from QEMU's start to its first answer on the monitor, the CPU stopped:
 all devices are there by then.  "Init" is to the guest's init.  The cost of an
-assignment itself is that of a VM that has next to nothing to pin: static, 128 MiB.
+assignment itself is that of a VM that has next to nothing to pin: static, 128 MiB,
+with the same pages.
 """
 
 import statistics
@@ -52,39 +53,55 @@ def run(bench):
                      guests=GUESTS,
                      sizes=[f"{mib}M" for mib in memory],
                      rounds=1 if bench.quick else 3)
-    own = statistics.median(seconds(
-        where(found["starts"], env="static", mem=OWN_MIB * MIB), "ready_us"))
-    medians = ready(bench, found, own)
-    extrapolate(bench, medians)
-    judge(bench, medians, own)
+    times = ready_times(found["starts"])
+    table(bench, found, times)
+    extrapolate(bench, times)
+    judge(bench, times)
     boot_sparse.run(bench)
 
 
-def ready(bench, found, own):
-    """The main table; {env: {MiB: median of the ready times}}."""
-    medians = {}
-    for env in in_order(found["starts"], "env"):
-        for mem in in_order(where(found["starts"], env=env), "mem"):
-            starts = where(found["starts"], env=env, mem=mem)
-            guests = where(found.get("guests", []), env=env, mem=mem)
+def ready_times(starts):
+    """{env: {MiB: [seconds]}}"""
+    times = {}
+    for env in in_order(starts, "env"):
+        for mem in in_order(where(starts, env=env), "mem"):
+            times.setdefault(env, {})[mem // MIB] = seconds(
+                where(starts, env=env, mem=mem), "ready_us")
+    return times
+
+
+def own_cost(times, env):
+    """What an assignment takes with the pages of this environment, in seconds."""
+    base = "static+4k" if env.endswith("+4k") else "static"
+    return statistics.median(times[base][OWN_MIB])
+
+
+def table(bench, found, times):
+    """The main table."""
+    for env, points in times.items():
+        for mib, found_times in points.items():
+            starts = where(found["starts"], env=env, mem=mib * MIB)
+            guests = where(found.get("guests", []), env=env, mem=mib * MIB)
             guest = guests[0] if guests else {}
-            times = seconds(starts, "ready_us")
-            median = statistics.median(times)
-            medians.setdefault(env, {})[mem // MIB] = median
             bench.row(
-                "boot", env=env, memory_mib=mem // MIB, starts=len(times),
-                **spread("ready_s", times, 2),
-                times_own=round(median / own, 2),
+                "boot", env=env, memory_mib=mib, starts=len(starts),
+                **spread("ready_s", found_times, 2),
+                times_own=round(statistics.median(found_times)
+                                / own_cost(times, env), 2),
                 pinned_at_ready_mib=round(starts[-1]["pinned"] / MIB, 1),
                 init_s=round(guest["init_us"] / 1e6, 1) if guest else "",
                 peak_mib=round(guest["peak"] / MIB, 1) if guest else "",
                 idle_mib=round(guest["final"] / MIB, 1) if guest else "")
-    return medians
 
 
-def extrapolate(bench, medians):
-    """Where all memory is pinned, a straight line to the paper's 128 GB."""
-    for env, points in medians.items():
+def extrapolate(bench, times):
+    """Where all memory is pinned, a straight line to the paper's 128 GB.
+
+    Through the fastest starts: what else the machine does, and a lack of free huge
+    pages, only add to them."""
+    for env, points in times.items():
+        points = {mib: min(found) for mib, found in points.items()
+                  if mib != OWN_MIB}
         if len(points) < 2 or not env.startswith("static"):
             continue
         slope, base = statistics.linear_regression(
@@ -95,15 +112,16 @@ def extrapolate(bench, medians):
                       s_per_gib=round(slope, 3))
 
 
-def judge(bench, medians, own):
+def judge(bench, times):
     for env in ("coiommu", "coiommu+4k", "coiommu+block=64K"):
-        if env not in medians:
+        if env not in times:
             continue
-        points = medians[env]
+        points = {mib: statistics.median(found)
+                  for mib, found in times[env].items()}
         worst = max(points, key=points.get)
-        ratio = points[worst] / own
+        ratio = points[worst] / own_cost(times, env)
         target(bench, f"{env}: ready, at every size, in times of the "
-               f"assignment's own cost (static, {OWN_MIB} MiB)",
+               f"assignment's own cost (static, {OWN_MIB} MiB, such pages)",
                f"<= {OWN_COST}", f"{ratio:.2f} ({worst} MiB)",
                ratio <= OWN_COST)
         flat = points[max(points)] / points[min(points)]

@@ -96,9 +96,11 @@ class Paired(unittest.TestCase):
 
 
 class Boot(unittest.TestCase):
-    def judge(self, points):
+    def judge(self, points, env="coiommu"):
         bench = Record("boot")
-        boot.judge(bench, {"static": {128: 1.0}, "coiommu": points}, 1.0)
+        boot.judge(bench, {
+            "static": {128: [1.0, 0.9, 9.0]}, "static+4k": {128: [2.0]},
+            env: {mib: [seconds] for mib, seconds in points.items()}})
         return list(bench.verdicts().values())
 
     def test_judge(self):
@@ -106,9 +108,14 @@ class Boot(unittest.TestCase):
         self.assertEqual(self.judge({256: 1.02, 8192: 1.06}), ["no", "yes"])
         self.assertEqual(self.judge({256: 0.9, 8192: 1.0}), ["yes", "no"])
 
+    def test_judge_pages(self):
+        self.assertEqual(self.judge({256: 2.02, 8192: 2.04}, "coiommu+4k"),
+                         ["yes", "yes"])
+
     def test_line(self):
         bench = Record("boot")
-        boot.extrapolate(bench, {"static": {1024: 1.5, 2048: 2.5}})
+        boot.extrapolate(bench, {"static": {128: [9.0], 1024: [1.5, 7.0],
+                                            2048: [8.0, 2.5]}})
         far = bench.tables["boot-extrapolated"][-1]
         self.assertEqual((far["gib"], far["ready_s"]), (128, 128.5))
 

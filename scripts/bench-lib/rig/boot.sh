@@ -32,6 +32,7 @@ rm -f "$out/rows.new"
 for ((round = 1; round <= rounds; round++)); do
     tell "time to ready, round $round of $rounds"
     lab_try boot_start static 128M
+    lab_try boot_start static+4k 128M
     for mem in $sizes; do
         for env in $envs; do
             lab_try boot_start "$env" "$mem"
