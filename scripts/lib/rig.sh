@@ -123,7 +123,7 @@ rig_job() {
     local job=$RIG/jobs/$1
     rm -rf "$job" "$job".{disk,twin0,twin1}
     mkdir -p "$job"
-    cp "$RIG_SCRIPTS"/{vm,host,rows}.sh "$job/"
+    cp "$RIG_SCRIPTS"/{vm,host,measure,rows}.sh "$job/"
     truncate -s 1G "$job.disk"
     truncate -s 128M "$job".{twin0,twin1}
     echo "$job"

@@ -20,79 +20,40 @@
 # meet one mode alone.  For its I/O a guest boots once.  With --rows LIST only these
 # rows do I/O, a list of MODE and MODE:SIZE: the rig shares them out between two hosts.
 #
-# Environment: VM_QEMU_CMD (words), VM_KERNEL, VM_INITRD as vm.sh wants them.
+# Options that the benchmarks take as well, and the environment: see measure.sh.
 set -euo pipefail
 here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
 # shellcheck source=scripts/rig/vm.sh
 . "$here/vm.sh"
 # shellcheck source=scripts/rig/host.sh
 . "$here/host.sh"
+# shellcheck source=scripts/rig/measure.sh
+. "$here/measure.sh"
 
-out=''
-sizes=''
-devices=''
-peer=''
 keep=''
 trials=3
 parts='ready io'
 wanted='none static coiommu'
-destroy=no
-repeat=no
-vfio="vfio-pci"
 while [ $# -gt 0 ]; do
     case $1 in
-    --out) out=$2; shift ;;
-    --sizes) sizes=${2//,/ }; shift ;;
-    --devices) devices=${2//,/ }; shift ;;
-    --peer) peer=$2; shift ;;
-    --keep) keep=$2; shift ;;
-    --trials) trials=$2; shift ;;
-    --part) parts=$2; shift ;;
-    --rows) wanted=${2//,/ }; shift ;;
-    --iommufd) vfio="vfio-pci,iommufd=iommufd0" ;;
-    --destroy-data) destroy=yes ;;
-    --repeat) repeat=yes ;;
-    *) echo "rows.sh: unknown option $1" >&2; exit 2 ;;
+    --keep) keep=$2; shift 2 ;;
+    --trials) trials=$2; shift 2 ;;
+    --part) parts=$2; shift 2 ;;
+    --rows) wanted=${2//,/ }; shift 2 ;;
+    *) measure_option "$@"; shift "$WORDS" ;;
     esac
-    shift
 done
-read -ra VM_QEMU <<<"$VM_QEMU_CMD"
-[ "$vfio" = vfio-pci ] || VM_QEMU+=(-object "iommufd,id=iommufd0")
-VM_LOGS=$out/vm
-mkdir -p "$VM_LOGS"
+measure_begin
 # Another part may have been here before.
 touch "$out"/{ready,rows,problems,repeated}
 trap vm_kill EXIT
 
-# Lines for the user, among the log's.
-tell() {
-    echo "@say $*"
-}
-
-problem() {
-    echo "problem: $*"
-    echo "$*" >>"$out/problems"
-}
-
-# 128M and the like, in bytes.
-bytes() {
-    case $1 in
-    *M) echo $((${1%M} << 20)) ;;
-    *G) echo $((${1%G} << 30)) ;;
-    *) echo "$1" ;;
-    esac
-}
-
 # QEMU's arguments for the devices of a mode, in ARGS.
 mode_arguments() {
-    local bdf n=0
     ARGS=()
     [ "$1" != none ] || return 0
     [ "$1" != coiommu ] || ARGS+=(-device "coiommu,id=coi0")
-    for bdf in $devices; do
-        ARGS+=(-device "$vfio,host=$(host_bdf "$bdf"),id=dev$n")
-        n=$((n + 1))
-    done
+    assign_devices
 }
 
 # ---- ready times ------------------------------------------------------------

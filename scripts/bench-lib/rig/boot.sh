@@ -10,7 +10,7 @@ set -euo pipefail
 
 boot_start() {
     lab_start "$1" "$2" || return
-    lab_row starts env="$1" mem="$(lab_bytes "$2")" ready_us="$VM_READY_US" pinned="$VM_PINNED"
+    lab_row starts env="$1" mem="$(bytes "$2")" ready_us="$VM_READY_US" pinned="$VM_PINNED"
     _lab_end
 }
 
@@ -20,7 +20,7 @@ boot_guest() {
     [ "$1" = none ] || lab_drivers $(lab_kinds) || return
     # Three passes of the unpin thread, and one more.
     lab_wait 4
-    lab_row guests env="$1" mem="$(lab_bytes "$2")" ready_us="$VM_READY_US" \
+    lab_row guests env="$1" mem="$(bytes "$2")" ready_us="$VM_READY_US" \
         init_us="$LAB_INIT_US" peak="$VM_PEAK" final="$VM_PINNED"
     lab_down
 }

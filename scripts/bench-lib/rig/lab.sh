@@ -31,6 +31,8 @@ here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
 . "$here/vm.sh"
 # shellcheck source=scripts/rig/host.sh
 . "$here/host.sh"
+# shellcheck source=scripts/rig/measure.sh
+. "$here/measure.sh"
 
 LAB_THP=/sys/kernel/mm/transparent_hugepage/enabled
 LAB_HUGE_PAGES=/proc/sys/vm/nr_hugepages
@@ -39,32 +41,20 @@ LAB_COUNTERS="exits mmio_exits io_exits irq_exits halt_exits"
 LAB_WHY=''
 declare -A LAB=()
 
-out='' devices='' sizes='' envs='' guests='' peer='' rounds=1 seconds=5
-destroy=no repeat=no vfio=vfio-pci
+envs='' guests='' rounds=1 seconds=5
 while [ $# -gt 0 ]; do
     case $1 in
-    --out) out=$2; shift ;;
-    --devices) devices=$2; shift ;;
-    --sizes) sizes=${2//,/ }; shift ;;
-    --envs) envs=${2//,/ }; shift ;;
-    --guests) guests=${2//,/ }; shift ;;
-    --rounds) rounds=$2; shift ;;
-    --seconds) seconds=$2; shift ;;
-    --peer) peer=$2; shift ;;
-    --iommufd) vfio="vfio-pci,iommufd=iommufd0" ;;
-    --destroy-data) destroy=yes ;;
-    --repeat) repeat=yes ;;
-    *) echo "lab.sh: unknown option $1" >&2; exit 2 ;;
+    --envs) envs=${2//,/ }; shift 2 ;;
+    --guests) guests=${2//,/ }; shift 2 ;;
+    --rounds) rounds=$2; shift 2 ;;
+    --seconds) seconds=$2; shift 2 ;;
+    *) measure_option "$@"; shift "$WORDS" ;;
     esac
-    shift
 done
-read -ra VM_QEMU <<<"$VM_QEMU_CMD"
-[ "$vfio" = vfio-pci ] || VM_QEMU+=(-object "iommufd,id=iommufd0")
-VM_LOGS=$out/vm
+measure_begin
 LAB_APPEND=$VM_APPEND
 # Of virtio-blk; /tmp is memory in the rig.
 LAB_DISK=/tmp/coiommu-bench.disk
-mkdir -p "$VM_LOGS"
 touch "$out"/{rows,problems,notes}
 
 # The host's settings as they were.
@@ -79,16 +69,6 @@ lab_restore() {
 trap lab_restore EXIT
 
 # ---- what is told -------------------------------------------------------------
-
-# Lines for the user, among the log's.
-tell() {
-    echo "@say $*"
-}
-
-problem() {
-    echo "problem: $*"
-    echo "$*" >>"$out/problems"
-}
 
 # lab_row TABLE KEY=VALUE...: a row, kept back until the VM has ended well.
 lab_row() {
@@ -139,18 +119,10 @@ lab_rounds() {
 
 # ---- a VM ---------------------------------------------------------------------
 
-# 128M and the like, in bytes.
-lab_bytes() {
-    case $1 in
-    *M) echo $((${1%M} << 20)) ;;
-    *G) echo $((${1%G} << 30)) ;;
-    esac
-}
-
 # lab_environment ENV MEM: QEMU's arguments in ARGS, the guest's in VM_APPEND, what
 # the host's memory must be like in LAB_PAGES and LAB_HUGE.
 lab_environment() {
-    local word bdf n=0 iommu='' properties='' backend='' assigned=yes
+    local word iommu='' properties='' backend='' assigned=yes
     LAB_PAGES=always LAB_HUGE=0 ARGS=()
     VM_APPEND=$LAB_APPEND
     for word in ${1//+/ }; do
@@ -173,7 +145,7 @@ lab_environment() {
         prealloc) backend=memory-backend-ram,prealloc=on ;;
         hugetlb)
             backend=memory-backend-memfd,hugetlb=on,hugetlbsize=2M
-            LAB_HUGE=$(($(lab_bytes "$2") >> 21))
+            LAB_HUGE=$(($(bytes "$2") >> 21))
             ;;
         strict) VM_APPEND+=" iommu.strict=1" ;;
         *=*) properties+=,$word ;;
@@ -182,11 +154,7 @@ lab_environment() {
     done
     [ -z "$backend" ] || ARGS+=(-object "$backend,id=ram,size=$2" -machine memory-backend=ram)
     [ -z "$iommu" ] || ARGS+=(-device "$iommu$properties")
-    [ $assigned = yes ] || return 0
-    for bdf in $devices; do
-        ARGS+=(-device "$vfio,host=$(host_bdf "$bdf"),id=dev$n")
-        n=$((n + 1))
-    done
+    [ $assigned = no ] || assign_devices
 }
 
 # Make the host's memory what LAB_PAGES and LAB_HUGE say.
