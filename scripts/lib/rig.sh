@@ -13,7 +13,8 @@
 # Both boot from one uncompressed initramfs.  L1's work comes in by a folder
 # shared with it over 9p, and its results go out there; see rig_run.
 #
-# To be sourced after common.sh, apt.sh, kernels.sh and initramfs.sh.
+# To be sourced after common.sh, apt.sh, kernels.sh and initramfs.sh; rig_images wants
+# packages.sh and rig/host.sh as well.
 
 RIG=$COIOMMU_BUILD/rig
 # mkfs.ext4, e2fsck and modprobe, which a user's PATH may lack.
@@ -40,7 +41,33 @@ RIG_QEMU=${RIG_QEMU:-$COIOMMU_BUILD/qemu/10.2/obj/qemu-system-x86_64}
 # The address at which L0's slirp offers net-peer.sh to the guest.
 RIG_PEER=10.0.2.100
 
+# What a job of L1 that assigns its disk and its NIC begins with: their BDFs.
+RIG_JOB_BEGIN='. /job/host.sh
+disk=$(host_find 1b36:0010) && nic=$(host_find 8086:10c9) || exit 1
+host_bind $disk && host_bind $nic || exit 1'
+
 # ---- images -----------------------------------------------------------------
+
+# rig_images [BDF...]: the driver, and the guest's image with what these devices of
+# this machine want; without devices L1's image, too.
+rig_images() {
+    local bdf kver module extra=()
+    need_packages guest rig
+    kver=$(kernel_default)
+    module=$("$COIOMMU_TOP/scripts/guest-build" --image "$kver")
+    for bdf in "$@"; do
+        mapfile -t -O "${#extra[@]}" extra < <(_rig_modules_for "$kver" \
+            "/sys/bus/pci/devices/$(host_bdf "$bdf")/modalias")
+    done
+    rig_guest_image "$kver" "$module" "${extra[@]}"
+    [ $# -gt 0 ] || rig_l1_image "$kver"
+}
+
+# _rig_modules_for KVER FILE: the modules that Linux loads for the device whose modalias
+# is in FILE, if this kernel knows it.
+_rig_modules_for() {
+    modprobe -d "$(kernel_dir "$1")" -S "$1" --resolve-alias "$(cat "$2")" 2>/dev/null || true
+}
 
 # rig_guest_image KVER MODULE [EXTRA-MODULE...]: the guest's kernel and
 # initramfs, with MODULE (coiommu.ko), as $RIG/guest/{vmlinux,initrd}.
@@ -219,6 +246,15 @@ rig_progress() {
     done
 }
 
+# rig_here NAME COMMAND...: run measurements on this machine instead; the log is
+# $COIOMMU_LOGS/NAME.host.log.
+rig_here() {
+    local log=$COIOMMU_LOGS/$1.host.log
+    VM_QEMU_CMD=$RIG_QEMU VM_KERNEL=$RIG/guest/vmlinux VM_INITRD=$RIG/guest/initrd \
+        "${@:2}" 2>&1 | tee "$log" | rig_progress ||
+        die "the measurements ended early; see $log."
+}
+
 # rig_check NAME: what L0 knows of a job that L1 can't; one line on stdout for
 # each thing that is off.
 rig_check() {
@@ -235,10 +271,4 @@ rig_check() {
         [ "${there%% *}" = "$sum" ] ||
             echo "the disk doesn't hold what the guest of slot $slot wrote"
     done <"$job/disk-sums"
-}
-
-# rig_modules_for KVER FILE: names of the modules for the device whose modalias is in
-# FILE.
-rig_modules_for() {
-    modprobe -d "$(kernel_dir "$1")" -S "$1" --resolve-alias "$(cat "$2")" 2>/dev/null || true
 }
