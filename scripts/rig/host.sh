@@ -89,6 +89,21 @@ host_check() {
     return 1
 }
 
+# host_ready "BDF..." BYTES BACKEND: host_check each of them, and is this root?  A
+# sentence on stderr for each thing that is missing; status 1 if there is any.
+host_ready() {
+    local bdf why rc=0
+    for bdf in $1; do
+        why=$(host_check "$bdf" "$2" "$3") || { echo "${0##*/}: $why" >&2; rc=1; }
+    done
+    [ $rc -eq 0 ] || return 1
+    [ "$(id -u)" -eq 0 ] || {
+        echo "${0##*/}: --host-device needs root: IOMMU faults are counted in the" \
+            "kernel's log." >&2
+        return 1
+    }
+}
+
 # host_kind BDF: nvme, net or other.
 host_kind() {
     local class
