@@ -24,16 +24,17 @@ GIB = 1024
 # The rig's host beside its largest VM.
 HOST_MIB = 2048
 OWN_MIB = 128
+OWN_ENVS = ("static", "static+4k")
 OWN_COST = 1.05
 EXTRAPOLATED_GIB = (1, 16, 32, 64, 128)
 
 
 def sizes(bench):
+    """Those that this machine has memory for."""
     if bench.quick:
         return (256, 512)
-    if bench.options.host_devices:
-        return tuple(mib for mib in SIZES_MIB if fits(mib))
-    found = tuple(mib for mib in SIZES_MIB if fits(mib + HOST_MIB))
+    host = 0 if bench.options.host_devices else HOST_MIB
+    found = tuple(mib for mib in SIZES_MIB if fits(mib + host))
     for mib in SIZES_MIB:
         if mib not in found:
             bench.note(f"no memory for VMs of {mib} MiB: left out")
@@ -54,6 +55,9 @@ def run(bench):
                      sizes=[f"{mib}M" for mib in memory],
                      rounds=1 if bench.quick else 3)
     times = ready_times(found["starts"])
+    if any(OWN_MIB not in times.get(env, {}) for env in OWN_ENVS):
+        # What went wrong has been told as a problem.
+        return
     table(bench, found, times)
     extrapolate(bench, times)
     judge(bench, times)
@@ -72,7 +76,7 @@ def ready_times(starts):
 
 def own_cost(times, env):
     """What an assignment takes with the pages of this environment, in seconds."""
-    base = "static+4k" if env.endswith("+4k") else "static"
+    base = OWN_ENVS[env.endswith("+4k")]
     return statistics.median(times[base][OWN_MIB])
 
 
@@ -81,7 +85,7 @@ def table(bench, found, times):
     for env, points in times.items():
         for mib, found_times in points.items():
             starts = where(found["starts"], env=env, mem=mib * MIB)
-            guests = where(found.get("guests", []), env=env, mem=mib * MIB)
+            guests = where(found["guests"], env=env, mem=mib * MIB)
             guest = guests[0] if guests else {}
             bench.row(
                 "boot", env=env, memory_mib=mib, starts=len(starts),

@@ -5,6 +5,7 @@ The measurements are scripts (rig/NAME.sh) that run on that host.  They leave ro
 "TABLE key=value ...", which become the tables of the benchmark's Python.
 """
 
+import collections
 import os
 import subprocess
 
@@ -32,12 +33,12 @@ def _value(text):
 
 
 def read_rows(path):
-    """Tables, lists of dicts, of the rows in a file."""
-    tables = {}
+    """Tables, lists of dicts, of the rows in a file; one without rows is []."""
+    tables = collections.defaultdict(list)
     with open(path) as lines:
         for line in lines:
             table, *cells = line.split()
-            tables.setdefault(table, []).append(
+            tables[table].append(
                 {key: _value(value) for key, value in
                  (cell.split("=", 1) for cell in cells)})
     return tables
@@ -78,6 +79,8 @@ def run_case(bench, host_mib, limit, **options):
         with open(os.path.join(folder, name)) as lines:
             for line in lines:
                 tell(line.strip())
+    if bench.problems:
+        bench.step(f"the VMs' logs are in {folder}/vm")
     return read_rows(os.path.join(folder, "rows"))
 
 

@@ -26,6 +26,9 @@ def run(bench):
                     seconds=3 if bench.quick else 8)["unpin"]
     for row in rows:
         row["rate"] = row["ios"] * 1e6 / row["us"]
+    if not rows:
+        # What went wrong has been told as a problem.
+        return
     base = statistics.mean(row["rate"] for row in where(rows, policy="off"))
     for policy in in_order(rows, "policy"):
         for ms in sorted(in_order(where(rows, policy=policy), "interval_ms")):
