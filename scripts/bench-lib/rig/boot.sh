@@ -27,7 +27,8 @@ boot_guest() {
 
 read -ra size <<<"$sizes"
 tell "a first start to warm up"
-boot_start static "${size[0]}"
+# Should it die: those that count get their second chance from lab_try.
+boot_start static "${size[0]}" || vm_kill
 rm -f "$out/rows.new"
 for ((round = 1; round <= rounds; round++)); do
     tell "time to ready, round $round of $rounds"

@@ -23,8 +23,9 @@
 # Results are lines "TABLE key=value ..." in OUT/rows.  A line in OUT/problems is a thing
 # that is not as it should be, one in OUT/notes only worth knowing.
 #
-# Functions that measure return 1 with a sentence in LAB_WHY when the VM died.  They
-# are called in conditions, where `set -e` does not reach, so they check each step.
+# Functions that measure return 1 with a sentence in LAB_WHY when the VM died, and with
+# LAB_WRONG=yes besides when something is wrong and it didn't just die.  They are called
+# in conditions, where `set -e` does not reach, so they check each step.
 set -euo pipefail
 here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
 # shellcheck source=scripts/rig/vm.sh
@@ -38,7 +39,7 @@ LAB_THP=/sys/kernel/mm/transparent_hugepage/enabled
 LAB_HUGE_PAGES=/proc/sys/vm/nr_hugepages
 LAB_KVM=/sys/kernel/debug/kvm
 LAB_COUNTERS="exits mmio_exits io_exits irq_exits halt_exits"
-LAB_WHY=''
+LAB_WHY='' LAB_WRONG=no LAB_MARK=''
 declare -A LAB=()
 
 envs='' guests='' rounds=1 seconds=5
@@ -54,7 +55,7 @@ done
 measure_begin
 LAB_APPEND=$VM_APPEND
 # Of virtio-blk; /tmp is memory in the rig.
-LAB_DISK=/tmp/coiommu-bench.disk
+LAB_DISK=$(mktemp /tmp/coiommu-bench.XXXXXX)
 touch "$out"/{rows,problems,notes}
 
 # The host's settings as they were.
@@ -77,25 +78,28 @@ lab_row() {
 
 # lab_try FUNCTION ARGUMENTS...: a measurement with a VM of its own.  In the rig,
 # where TCG kills or stalls VMs now and then (docs/internals.md), it gets a second
-# chance, and there is a note of it.  There is one, too, if the host hasn't the memory.
+# chance, and there is a note of it; a guest that says that something failed, a QEMU
+# that ends with an error, and faults get none.  There is a note, too, if the host
+# hasn't the memory.
 lab_try() {
     local try
     LAB_LACKS=''
     for try in first last; do
         : >"$out/rows.new"
-        LAB_WHY="it ended early"
+        LAB_WHY="it ended early" LAB_WRONG=no LAB_MARK=''
         if "$@"; then
             cat "$out/rows.new" >>"$out/rows"
             return 0
         fi
         vm_kill
         VM_SAMPLED=''
+        _lab_faults || true
         echo "$*: $LAB_WHY"
         if [ -n "$LAB_LACKS" ]; then
             echo "left out: $*: $LAB_LACKS" >>"$out/notes"
             return 0
         fi
-        [ $try = first ] && [ "$repeat" = yes ] || break
+        [ $try = first ] && [ "$repeat" = yes ] && [ $LAB_WRONG = no ] || break
         echo "run twice: $*: $LAB_WHY" >>"$out/notes"
     done
     problem "$*: $LAB_WHY"
@@ -208,8 +212,10 @@ lab_up() {
 
 # lab_guest SECONDS COMMAND: have the guest run it; 1 if it fails.
 lab_guest() {
-    LAB_WHY="the guest's '$2' failed"
-    vm_run "$@"
+    vm_run "$@" && return 0
+    LAB_WHY="'$2': $VM_SILENT"
+    [ -n "$VM_SILENT" ] || LAB_WHY="the guest's '$2' failed" LAB_WRONG=yes
+    return 1
 }
 
 # What lab_drivers is to be told of the assigned devices, on stdout.
@@ -233,20 +239,28 @@ lab_drivers() {
     LAB_DOMAIN=${VM_SAID[domain]:--}
 }
 
-# End the VM; what the host's IOMMU has complained of is a problem.
+# End the VM, if its guest's kernel and the host's IOMMU have no complaint.
 lab_down() {
-    local faults
-    LAB_WHY="QEMU doesn't end"
-    lab_guest 20 guest_dmesg_ok || return
-    _lab_end || return
-    faults=$(host_faults "$LAB_MARK") || faults=unknown
-    [ "$faults" = 0 ] || problem "$LAB_ENV $LAB_MEM: $faults IOMMU faults in the host's log"
+    lab_guest 20 guest_dmesg_ok && _lab_end && LAB_WHY='' && _lab_faults
 }
 
 _lab_end() {
-    LAB_WHY="QEMU ended with an error"
-    vm_quit || return
+    vm_quit || {
+        LAB_WHY="QEMU ended with status $VM_STATUS" LAB_WRONG=yes
+        return 1
+    }
     echo "$lab_huge_pages" >"$LAB_HUGE_PAGES"
+}
+
+# Has the host's IOMMU nothing to complain of since the VM's start?
+_lab_faults() {
+    local faults
+    [ -n "$LAB_MARK" ] || return 0
+    faults=$(host_faults "$LAB_MARK") || faults=unknown
+    LAB_MARK=''
+    [ "$faults" != 0 ] || return 0
+    LAB_WHY="$faults IOMMU faults in the host's log${LAB_WHY:+; $LAB_WHY}" LAB_WRONG=yes
+    return 1
 }
 
 # ---- counting -----------------------------------------------------------------
