@@ -246,8 +246,8 @@ vm_wait() {
         vm_now now
     done
     VM_SILENT="the guest didn't report '$1' in $2 s"
-    echo "the guest of $VM_NAME didn't report '$1' in $2 s;" \
-        "the end of its log:"
+    kill -0 "$VM_PID" 2>/dev/null || VM_SILENT="QEMU ended before the guest reported '$1'"
+    echo "$VM_NAME: $VM_SILENT; the end of the guest's log:"
     tail -n 5 "$VM_LOGS/$VM_NAME.serial"
     # Where its CPU is, for whoever has to find out why.
     vm_qmp human-monitor-command '{"command-line":"info registers"}' &&
