@@ -11,9 +11,10 @@ set xlabel "seconds since QEMU's start"
 file = "memory.csv"
 envs = "`awk -F, '/^#/ || /^env,/ { next } !seen[$1]++ { print $1 }' memory.csv | paste -sd ' '`"
 pick(env, name) = strcol("env") eq env ? column(name) : NaN
-# When coIOMMU's VM enters each phase.
+# When coIOMMU's VM enters each phase; which there are depends on the devices.
+phases = "`awk -F, '$1 == "coiommu" && $2 != "start" && !seen[$2]++ { print $2 }' memory.csv | paste -sd ' '`"
 begin(phase) = real(system("awk -F, '$1 == \"coiommu\" && $2 == \"" . phase . "\" { print $3; exit }' " . file))
-do for [phase in "boot idle hot load idle-again"] {
+do for [phase in phases] {
     set arrow from first begin(phase), graph 0 to first begin(phase), graph 1 nohead dashtype 3
     set label phase at first begin(phase), graph 0.96 offset 0.4, 0
 }

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-# What block.gp and net.gp share: three histograms over the loads of a table of
-# paired.py.  The caller sets "table", "unit" and the output.
+# What block.gp and net.gp share: histograms over the loads of a table of paired.py.
+# The caller sets "table" and the output.
 set datafile separator ","
 set datafile missing NaN
 set style data histograms
