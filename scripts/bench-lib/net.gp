@@ -5,9 +5,8 @@ set output "net.svg"
 table = "net"
 load here . "/paired.gp"
 set multiplot layout 3,1
-set xlabel "load, and bytes of a message"
 set yrange [0:*]
-set title "rate, of static pinning in the same round"
+set title "rate, of static pinning in the same round (messages of so many bytes)"
 plot for [env in envs] cells(env, "rate_of_static") using 2:3:4:xtic(1) title env
 set title "exits for each message, host interrupts left out"
 set logscale y

@@ -69,29 +69,43 @@ bench_block() {
             $8 + $49, $40; n++ } END { exit !n }' /tmp/fio
 }
 
+# The background loads that bench_quiet expects to find.
+BENCH_LOADS=''
+
 # Load without end, in the background: small reads at random, into few buffers.
 bench_hot() {
     bench_fio --name=hot --rw=randread --bs=4k --iodepth=4 --time_based --runtime=9999 \
-        >/dev/null 2>&1 &
+        >/tmp/hot 2>&1 &
+    BENCH_LOADS="$BENCH_LOADS $!"
 }
 
 # The same, into 8 MiB of buffers, which idle for so many seconds in between.
 bench_bursts() {
     bench_fio --name=bursts --rw=randread --bs=128k --iodepth=64 --time_based \
-        --runtime=9999 --thinktime="$1s" --thinktime_blocks=128 >/dev/null 2>&1 &
+        --runtime=9999 --thinktime="$1s" --thinktime_blocks=128 >/tmp/bursts 2>&1 &
+    BENCH_LOADS="$BENCH_LOADS $!"
 }
 
 # The same, through the page cache: each time into other pages of memory.
 bench_cached() {
     fio --name=cached --filename=$DISK --direct=0 --invalidate=0 --rw=randread --bs=64k \
         --size=900m --norandommap --time_based --runtime=9999 \
-        >/dev/null 2>&1 &
+        >/tmp/cached 2>&1 &
+    BENCH_LOADS="$BENCH_LOADS $!"
 }
 
-# The end of all of these.
+# The end of all of these; fails if one had ended before, so that what was measured
+# wasn't under its load.
 bench_quiet() {
+    local pid rc=0
+    for pid in $BENCH_LOADS; do
+        grep -q '^State:.[^Z]' "/proc/$pid/status" 2>/dev/null || rc=1
+    done
+    BENCH_LOADS=''
     killall fio sockperf 2>/dev/null
     wait
+    [ $rc -eq 0 ] || tail -n 5 /tmp/hot /tmp/bursts /tmp/cached /tmp/stream 2>/dev/null
+    return $rc
 }
 
 # How many reads and writes the disk has done, all in all.
@@ -105,7 +119,8 @@ bench_ios() {
 
 # bench_stream ADDRESS PORT: large messages without end, in the background.
 bench_stream() {
-    sockperf throughput --tcp -i "$1" -p "$2" -m 16384 -t 9999 >/dev/null 2>&1 &
+    sockperf throughput --tcp -i "$1" -p "$2" -m 16384 -t 9999 >/tmp/stream 2>&1 &
+    BENCH_LOADS="$BENCH_LOADS $!"
 }
 
 # bench_sockperf MODE BYTES SECONDS ADDRESS PORT: TCP messages; how many there were, and
