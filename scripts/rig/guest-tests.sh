@@ -135,15 +135,15 @@ nvme_fs_check() {
         umount /mnt && e2fsck -fn /dev/nvme0n1
 }
 
-# What a file system becomes that is made, filled with what the image has, thinned out,
-# and checked, twice, with the page cache dropped in between: its files' checksums, in
+# What a file system becomes that is made, filled with what the image has (and fio, see
+# tests/lib/lab.sh), thinned out, and checked, twice, with the page cache dropped in between: its files' checksums, in
 # /tmp/files, and what fsck counts, in /tmp/fsck.  Each time the same.
 guest_fs_cycle() {
     local uuid=6e1d4c5c-98a5-4d70-9ae2-1f2a9c9e7a10
     modprobe ext4 && mkfs.ext4 -q -F -U $uuid -E hash_seed=$uuid,lazy_itable_init=0 \
         /dev/nvme0n1 ${FS_MIB}M && mount -t ext4 /dev/nvme0n1 /mnt || return
-    mkdir /mnt/more && cp -r /rig /bin/busybox /bin/fio /mnt/ && cp /bin/fio /lib/libc*.so* /mnt/more/ &&
-        rm /mnt/fio && umount /mnt || return
+    mkdir /mnt/more && cp -r /rig /bin/busybox /bin/fio /mnt/ &&
+        cp /bin/fio /lib/libc*.so* /mnt/more/ && rm /mnt/fio && umount /mnt || return
     e2fsck -fn /dev/nvme0n1 >/tmp/fsck && echo 3 >/proc/sys/vm/drop_caches &&
         mount -t ext4 /dev/nvme0n1 /mnt || return
     (cd /mnt && find . -type f | sort | xargs sha256sum) >/tmp/files
