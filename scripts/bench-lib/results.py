@@ -89,7 +89,8 @@ class Bench:
 
     def _facts(self):
         changed = _output("git", "-C", TOP, "status", "--porcelain", "--",
-                          "hw-coiommu", "guest-driver", "qemu-patches")
+                          "hw-coiommu", "guest-driver", "qemu-patches",
+                          "scripts")
         commit = _output("git", "-C", TOP, "rev-parse", "--short=12", "HEAD")
         return {
             "command": self.options.command,

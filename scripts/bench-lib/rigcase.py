@@ -79,6 +79,9 @@ def run_case(bench, host_mib, limit, **options):
         with open(os.path.join(folder, name)) as lines:
             for line in lines:
                 tell(line.strip())
+    with open(os.path.join(folder, "facts")) as lines:
+        for line in lines:
+            bench.fact(*line.strip().split(": ", 1))
     if bench.problems:
         bench.step(f"the VMs' logs are in {folder}/vm")
     return read_rows(os.path.join(folder, "rows"))

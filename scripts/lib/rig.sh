@@ -49,18 +49,18 @@ host_bind $disk && host_bind $nic || exit 1'
 # ---- images -----------------------------------------------------------------
 
 # rig_images [BDF...]: the driver, and the guest's image with what these devices of
-# this machine want; without devices L1's image, too.
+# this machine want; without devices L1's image, too.  RIG_KVER is their kernel.
 rig_images() {
-    local bdf kver module extra=()
+    local bdf module extra=()
     need_packages guest rig
-    kver=$(kernel_default)
-    module=$("$COIOMMU_TOP/scripts/guest-build" --image "$kver")
+    RIG_KVER=$(kernel_default)
+    module=$("$COIOMMU_TOP/scripts/guest-build" --image "$RIG_KVER")
     for bdf in "$@"; do
-        mapfile -t -O "${#extra[@]}" extra < <(_rig_modules_for "$kver" \
+        mapfile -t -O "${#extra[@]}" extra < <(_rig_modules_for "$RIG_KVER" \
             "/sys/bus/pci/devices/$(host_bdf "$bdf")/modalias")
     done
-    rig_guest_image "$kver" "$module" "${extra[@]}"
-    [ $# -gt 0 ] || rig_l1_image "$kver"
+    rig_guest_image "$RIG_KVER" "$module" "${extra[@]}"
+    [ $# -gt 0 ] || rig_l1_image "$RIG_KVER"
 }
 
 # _rig_modules_for KVER FILE: the modules that Linux loads for the device whose modalias

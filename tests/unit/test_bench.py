@@ -45,6 +45,7 @@ class Record:
         self.tables = {}
         self.problems = []
         self.notes = []
+        self.facts = {}
         self.problem = self.problems.append
         self.note = self.notes.append
 
@@ -52,7 +53,7 @@ class Record:
         pass
 
     def fact(self, name, value):
-        pass
+        self.facts[name] = value
 
     def row(self, table, **cells):
         self.tables.setdefault(table, []).append(cells)
@@ -67,7 +68,7 @@ def measured(case, rows, problems="", notes="", status=0):
     bench = Record(case.__name__)
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         for name, text in (("rows", rows), ("problems", problems),
-                           ("notes", notes)):
+                           ("notes", notes), ("facts", "guest: Linux 6: x\n")):
             with open(os.path.join(folder, name), "w") as file:
                 file.write(text)
         stack.enter_context(unittest.mock.patch.object(
@@ -309,6 +310,7 @@ class Whole(unittest.TestCase):
         bench = measured(block, "", "a fault\n", "once more\n")
         self.assertEqual(bench.problems, ["a fault"])
         self.assertEqual(bench.notes, ["once more"])
+        self.assertEqual(bench.facts["guest"], "Linux 6: x")
         with self.assertRaises(SystemExit):
             measured(block, "", status=1)
 
