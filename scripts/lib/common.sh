@@ -110,7 +110,10 @@ locked() {
     shift
     mkdir -p "$COIOMMU_BUILD/locks"
     (
-        flock 9
+        flock -n 9 || {
+            say "another run has the lock '$name': waiting for its end"
+            flock 9
+        }
         "$@"
     ) 9>"$COIOMMU_BUILD/locks/$name"
 }

@@ -22,8 +22,7 @@
 #   VM_PID        the QEMU process
 #   VM_READY_US   microseconds from exec to the answer of the first QMP command
 #                 with the CPU stopped (-S): all devices are realized by then
-#   VM_PINNED     bytes pinned now, VM_PEAK the most seen, VM_BASE those that
-#                 QEMU has locked for other reasons (unused: 0 here)
+#   VM_PINNED     bytes pinned now, VM_PEAK the most seen
 #   VM_SAID       what the guest reported: "@rig KEY VALUE" lines
 #   VM_SILENT     not empty: the guest has stopped answering; a sentence
 

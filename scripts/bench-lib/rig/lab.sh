@@ -297,7 +297,7 @@ lab_measure() {
     local requests pins
     LAB=()
     for LAB_VM in "$LAB_KVM/$VM_PID"-*; do :; done
-    LAB_WHY="KVM's counters aren't in $LAB_KVM"
+    LAB_WHY="KVM's counters aren't in $LAB_KVM: is debugfs mounted?"
     [ -r "$LAB_VM/exits" ] || return
     lab_get requests || return
     requests=$LAB_VALUE
