@@ -53,9 +53,7 @@ def run_case(bench, host_mib, limit, **options):
     """
     words = []
     for name, value in options.items():
-        if value is True:
-            words.append(f"--{name.replace('_', '-')}")
-        elif value:
+        if value:
             words += [f"--{name}", ",".join(value) if isinstance(
                 value, (list, tuple)) else str(value)]
     here = bench.options.host_devices

@@ -261,7 +261,7 @@ class Whole(unittest.TestCase):
 
     def test_block(self):
         cells = ("domain=- rate=50 exits=4000 irq_exits=0 mmio_exits=0 "
-                 "io_exits=0 cpu=1 us=1000000 latency=1 ")
+                 "io_exits=0 cpu=1 us=1000000 ")
         bench = measured(
             block, f"block env=static round=1 load=l ios=500 {cells}"
             "requests=- pins=-\n"

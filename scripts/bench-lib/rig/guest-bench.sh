@@ -56,17 +56,16 @@ bench_fio() {
     fio --filename=$DISK --ioengine=libaio --direct=1 --size=240m --minimal "$@"
 }
 
-# bench_block LOAD AMOUNT: so much of a load; how many I/Os it took, how many a second,
-# and the microseconds of a read, as fio says.
+# bench_block LOAD AMOUNT: so much of a load; how many I/Os it took, and how many a
+# second, as fio says.
 bench_block() {
     # shellcheck disable=SC2046  # words
     bench_fio --name="$1" $(bench_io "$1" "$2") --output=/tmp/fio >/tmp/fio.said 2>&1 ||
         { cat /tmp/fio.said /tmp/fio; return 1; }
-    # Fields of the terse format, first of reads, then of writes: KiB, I/Os a
-    # second, milliseconds, and the mean latency.
+    # Fields of the terse format: KiB and I/Os a second of reads, then of writes.
     awk -F ';' -v kib="$(bench_io "$1" 1 | sed 's/.*--bs=\([0-9]*\)k.*/\1/')" '
-        { printf "@rig fio ios=%d rate=%.1f latency=%.1f\n", ($6 + $47) / kib,
-            $8 + $49, $40; n++ } END { exit !n }' /tmp/fio
+        { printf "@rig fio ios=%d rate=%.1f\n", ($6 + $47) / kib, $8 + $49; n++ }
+        END { exit !n }' /tmp/fio
 }
 
 # The background loads that bench_quiet expects to find.
