@@ -263,7 +263,9 @@ static void doorbell_locked(CoiommuState *s, uint32_t slot)
 
 /*
  * Inside the gate.  A request that needs the BQL is served when we have left;
- * what it says was taken over once, and is served as it was taken.
+ * what it says was taken over once, and is served as it was taken, unless the
+ * table has been given up before we had the BQL: then nobody is left to hear of
+ * it, and the page may be another kernel's.
  */
 static void doorbell_inside(CoiommuState *s, uint32_t slot)
 {
@@ -280,7 +282,11 @@ static void doorbell_inside(CoiommuState *s, uint32_t slot)
     if (later) {
         BQL_LOCK_GUARD();
         coiommu_vfio_settle(s);
-        request_serve(s, gpa, slot, &req);
+        if (s->enabled) {
+            request_serve(s, gpa, slot, &req);
+        } else {
+            doorbell_bad(s, slot, COIOMMU_ST_STATE);
+        }
     }
 }
 

@@ -161,9 +161,16 @@ class Machine:
 
     # ---- memory, I/O ports, PCI ----
 
-    def command(self, text):
-        self._qtest.write(text + "\n")
+    def command(self, *texts):
+        """
+        Have qtest commands done: the result of the last one.  QEMU gets them at
+        once, and keeps its big lock from the first to the last.
+        """
+        self._qtest.write("".join(f"{text}\n" for text in texts))
         self._qtest.flush()
+        return [self._answer(text) for text in texts][-1]
+
+    def _answer(self, text):
         while True:
             line = self._qtest.readline()
             if not line:

@@ -6,7 +6,7 @@ import threading
 import time
 
 from guest import ABI, BAR, REQUESTS, Guest, endpoint
-from machine import plug_vfio_user
+from machine import plug_vfio_user, vfio_user_row
 from test_hotplug import NATIVE, one_and_a_port, start, unplug
 from test_pins import check_views, function_reset
 from virtio_ringer import Ringer
@@ -26,12 +26,15 @@ class Caller:
         self.ringer = Ringer(machine, slot, MEMORY, BAR + ABI.REG_DOORBELL)
 
     def ask(self, opcode, number=0, ranges=()):
+        self.fill(opcode, number, ranges)
+        self.ringer.ring()
+
+    def fill(self, opcode, number=0, ranges=()):
         page = struct.pack("<8I", opcode, len(ranges), ABI.ST_PENDING, 0,
                            number, 0, 0, 0)
         for gfn, npages in ranges:
             page += struct.pack("<QQ", gfn, npages)
         self.machine.write_bytes(self.page, page)
-        self.ringer.ring()
 
     def pin(self, address, size):
         self.ask(ABI.OP_PIN, ranges=[(address >> 12, -(-size // 4096))])
@@ -209,6 +212,28 @@ def test_changes_void(t):
             t.equal(server.maps, {}, "maps")
             t.equal(machine.counter("pinned-bytes"), 0, "pinned-bytes")
             check_views(t, machine)
+
+
+def test_changes_overtake(t):
+    """A request that waits for the big lock while the table goes is dropped."""
+    with machine_with_callers(t, vfio_user_row, servers=2) as machine:
+        guest = start(t, machine, FIRST)
+        one, two = callers(machine)
+        server = machine.servers[0]
+        one.fill(ABI.OP_PIN, ranges=[(BASE >> 12, 1)])
+        two.fill(ABI.OP_ATTACH, endpoint(0, 6))
+        # While the first is served with the lock the second comes, and waits
+        # for it; but the lock is kept until there is no table.
+        server.hold_at(BASE)
+        later(0.5, server.release)
+        machine.command(two.ringer.prepare(),
+                        f"writel {BAR + ABI.REG_DOORBELL:#x} 0",
+                        f"writel {BAR + ABI.REG_COMMAND:#x} "
+                        f"{ABI.CMD_DISABLE:#x}")
+        t.equal(two.result(t), ABI.ST_PENDING, "the second request")
+        t.equal(one.status(), ABI.ST_OK, "the first request")
+        t.equal(guest.reg("ERROR"), ABI.ST_STATE, "ERROR")
+        t.equal(machine.counter("attached-endpoints"), 0, "endpoints")
 
 
 def test_ram_passes(t):

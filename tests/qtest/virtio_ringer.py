@@ -72,6 +72,10 @@ class Ringer:
 
     def ring(self):
         """Start it; the doorbell is being served when this returns, or soon."""
+        self.machine.command(self.prepare())
+
+    def prepare(self):
+        """Get ready; the qtest command that then rings."""
         header, rest, status = (self.buffers, self.buffers + 0x100,
                                 self.buffers + 0x400)
         self.machine.write_bytes(header, struct.pack("<IIQ", 0, 0, 0))
@@ -85,7 +89,7 @@ class Ringer:
         self.machine.write(self.avail + 4 + self.rung % QUEUE_SIZE * 2, 2, 0)
         self.rung += 1
         self.machine.write(self.avail + 2, 2, self.rung)
-        self.machine.write(self.notify, 2, 0)
+        return f"writew {self.notify:#x} 0"
 
     def over(self):
         """Has the doorbell write returned?"""
