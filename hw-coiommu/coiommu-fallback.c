@@ -382,10 +382,11 @@ static void ram_changed(CoiommuState *s)
     if (ret) {
         g_autofree char *limit = limit_of(s, ret);
 
-        warn_report("coiommu: not all of the memory that was added can be "
-                    "pinned, and a device that is used without the guest's "
-                    "coiommu driver cannot reach it: %s, or load the driver",
-                    limit);
+        /* Once: a guest can have the chipset cut its memory in a loop. */
+        warn_report_once("coiommu: not all of the memory that was added can be "
+                         "pinned, and a device that is used without the "
+                         "guest's coiommu driver cannot reach it: %s, or load "
+                         "the driver", limit);
     }
 }
 
