@@ -287,15 +287,6 @@ void coiommu_properties_class_init(ObjectClass *klass)
 
 /* ---- Counters ---- */
 
-void coiommu_stats_pin_time(CoiommuState *s, int64_t ns)
-{
-    uint64_t us = ns / SCALE_US;
-    unsigned bucket = 64 - clz64(us);
-
-    stat64_add(&s->stats.pin_time[MIN(bucket, COIOMMU_PIN_TIME_BUCKETS - 1)],
-               1);
-}
-
 static void visit_counter(Visitor *v, const char *name, uint64_t value,
                           Error **errp)
 {

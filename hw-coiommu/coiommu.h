@@ -3,10 +3,12 @@
  * coIOMMU device: the state, and what its files offer each other.
  *
  *   coiommu-pci.c         the PCI function: realize, reset
+ *   coiommu-viot.c        the ACPI table VIOT
  *   coiommu-properties.c  counters, and settings that change at run time
  *   coiommu-migration.c   migration and snapshots
  *   coiommu-registers.c   registers and commands
  *   coiommu-request.c     the doorbell, and requests
+ *   coiommu-as.c          the address space that assigned devices live in
  *   coiommu-endpoint.c    which devices are tracked and which are attached
  *   coiommu-fallback.c    devices that do DMA without being attached
  *   coiommu-pressure.c    host memory pressure
@@ -16,16 +18,20 @@
  *   coiommu-pieces.c      pieces of a block, and their mapping
  *   coiommu-table.c       the guest's DMA tracking table
  *   coiommu-ram.c         the list of guest RAM
- *   coiommu-as.c          the address space that assigned devices live in
  *   coiommu-vfio.c        calls into VFIO containers
  *   core/                 logic without QEMU, unit-tested by itself
  *
- * Calls go downwards in this list only, except that a tracked device that has
- * come or gone is told to coiommu-migration.c, that a change of guest RAM
- * (coiommu-ram.c) goes up to coiommu-pin.c and coiommu-fallback.c, a new
- * container (coiommu-as.c) to coiommu-pin.c, that a pin which finds no room
- * goes up to coiommu-unpin.c, and that coiommu-pin.c tells coiommu-ahead.c what
- * it does, which only takes a note.
+ * Calls go downwards in this list only, but for events that come up:
+ *
+ *   a tracked device has come or gone    coiommu-endpoint.c to -migration.c
+ *   guest RAM has changed                coiommu-ram.c to -pin.c, -fallback.c
+ *   a container has come                 coiommu-vfio.c to -pin.c
+ *   a pin finds no room, or there is     coiommu-pin.c to -unpin.c
+ *   something to unpin again
+ *   a block has been pinned or unpinned  coiommu-pin.c to -ahead.c, which only
+ *                                        takes a note
+ *
+ * and that coiommu-ahead.c asks coiommu-unpin.c for the policy.
  *
  * Locking.  Three kinds of threads meet: those with the big QEMU lock (BQL),
  * which set things up and change them; vCPUs in a PIN request, without the BQL
@@ -304,9 +310,6 @@ void coiommu_properties_class_init(ObjectClass *klass);
 /* Is @quota one that devices can work with?  0 is no limit. */
 bool coiommu_check_quota(CoiommuState *s, uint64_t quota, Error **errp);
 
-/* A VFIO map, or a refusal, has taken @ns nanoseconds. */
-void coiommu_stats_pin_time(CoiommuState *s, int64_t ns);
-
 /* ---- coiommu-registers.c ---- */
 
 /* Create BAR 0. */
@@ -328,6 +331,13 @@ uint32_t coiommu_registers_load(CoiommuState *s, const CoiommuSaved *saved);
 /* The page in which the doorbell is; its opaque is the CoiommuState. */
 extern const MemoryRegionOps coiommu_doorbell_ops;
 
+/* ---- coiommu-as.c ---- */
+
+/* Create the address space; _setup() hands it to the PCI bus.  BQL. */
+void coiommu_as_init(CoiommuState *s);
+void coiommu_as_setup(CoiommuState *s);
+void coiommu_as_exit(CoiommuState *s);
+
 /* ---- coiommu-endpoint.c ---- */
 
 /* Start and stop watching for unplugged devices. */
@@ -336,7 +346,8 @@ void coiommu_endpoint_exit(CoiommuState *s);
 
 /* Is a VFIO device that was created before us in the machine? */
 bool coiommu_endpoint_vfio_exists(void);
-/* Is @dev tracked? */
+
+/* Is @dev tracked?  BQL, as for the following. */
 bool coiommu_endpoint_tracked(CoiommuState *s, PCIDevice *dev);
 
 /*
@@ -504,13 +515,6 @@ bool coiommu_table_busy(CoiommuState *s, hwaddr gpa, uint64_t size);
 
 /* Clear ACCESSED in these units.  Was it set in one of them? */
 bool coiommu_table_take_accessed(CoiommuState *s, hwaddr gpa, uint64_t size);
-
-/* ---- coiommu-as.c ---- */
-
-/* Create the address space; coiommu_as_setup() hands it to the PCI bus. */
-void coiommu_as_init(CoiommuState *s);
-void coiommu_as_setup(CoiommuState *s);
-void coiommu_as_exit(CoiommuState *s);
 
 /* ---- coiommu-vfio.c ---- */
 
