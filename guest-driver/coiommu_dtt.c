@@ -100,20 +100,24 @@ void coiommu_dtt_put_slow(struct coiommu_dtt *dtt, u64 first, u64 last)
 {
 	u64 unit = first;
 	u64 wrong = 0;
-	u64 wrong_at = 0;
+	u64 wrong_at = U64_MAX;
 
 	while (unit <= last) {
 		const u64 stop = min(last, unit | COIOMMU_LEAF_MASK);
 		atomic_t *entry = coiommu_dtt_entry(dtt, unit);
 
 		if (unlikely(!entry)) {
-			wrong_at = wrong++ ? wrong_at : unit;
+			wrong += stop + 1 - unit;
+			wrong_at = min(wrong_at, unit);
 			unit = stop + 1;
 			continue;
 		}
-		for (; unit <= stop; unit++, entry++)
-			if (unlikely(!coiommu_dtt_put_unit(entry)))
-				wrong_at = wrong++ ? wrong_at : unit;
+		for (; unit <= stop; unit++, entry++) {
+			if (likely(coiommu_dtt_put_unit(entry)))
+				continue;
+			wrong++;
+			wrong_at = min(wrong_at, unit);
+		}
 	}
 	if (likely(!wrong))
 		return;

@@ -245,9 +245,10 @@ int test_twice(struct edu *edu)
 	if (!dma_mapping_error(dev, addr)) {
 		dma_unmap_page(dev, addr, PAGE_SIZE, DMA_TO_DEVICE);
 		dma_unmap_page(dev, addr, PAGE_SIZE, DMA_TO_DEVICE);
-		/* Beyond all memory. */
-		dma_unmap_page(dev, BIT_ULL(50), PAGE_SIZE, DMA_TO_DEVICE);
-		/* Four units at once. */
+		/* Four units at once, beyond all memory. */
+		dma_unmap_page(dev, BIT_ULL(50), PAGE_SIZE << HOLD_ORDER,
+			       DMA_TO_DEVICE);
+		/* And in it. */
 		dma_unmap_page(dev, page_to_phys(page), PAGE_SIZE << HOLD_ORDER,
 			       DMA_TO_DEVICE);
 	}
