@@ -221,12 +221,14 @@ def test_migration_hostile(t):
             t.equal(len(machine.said("table is not valid here",
                                      f"(status {status})")), 1,
                     f"the message for {bad}")
-    with port_machine(t, coiommu=",unit=4K", extra=("-incoming", "defer"),
-                      **small) as machine:
-        machine.qmp("migrate-incoming", uri=f"file:{folder}/state")
-        t.equal(machine.process.wait(60), 1, "exit status")
-        t.equal(len(machine.said("units of 2^16", "with the same unit")), 1,
-                "the message")
+    for option in ("unit=4K", "block=1M"):
+        with port_machine(t, coiommu=f",{option}",
+                          extra=("-incoming", "defer"), **small) as machine:
+            machine.qmp("migrate-incoming", uri=f"file:{folder}/state")
+            t.equal(machine.process.wait(60), 1, "exit status")
+            t.equal(len(machine.said("units of 2^16 and blocks of 2^21",
+                                     "with the same unit")), 1,
+                    f"the message for {option}")
 
 
 def test_replay_mode(t):

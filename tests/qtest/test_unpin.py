@@ -134,6 +134,30 @@ def test_timeout(t):
         check_views(t, machine)
 
 
+def test_timeout_begins(t):
+    """The window begins when the policy is chosen, and no other setting's."""
+    with t.machine(coiommu=",unpin-policy=timeout,unpin-window=3600000,"
+                   "unpin-interval=2") as machine:
+        guest = ready(t, machine)
+        t.equal(guest.pin_bytes(BASE, 4096), ABI.ST_OK, "PIN")
+        wait_passes(t, machine, 3)
+        machine.set("unpin-policy", "off")
+        time.sleep(1)
+        machine.set("unpin-window", 1000)
+        began = time.monotonic()
+        machine.set("unpin-policy", "timeout")
+        wait_passes(t, machine, 3)
+        stays = machine.counter("pinned-blocks") == 1
+        # A machine that is busy with other things may be too late to see it.
+        t.equal(stays or time.monotonic() - began > 0.9, True, "it stays")
+        end = time.monotonic() + 30
+        while machine.counter("pinned-blocks"):
+            t.equal(time.monotonic() < end, True, "it goes in time")
+            machine.set("unpin-interval", 2)
+            time.sleep(0.02)
+        check_views(t, machine)
+
+
 def test_race(t):
     """A guest that counts while its block is being let go keeps it."""
     # With 262144 entries in a block the thread takes its time.
