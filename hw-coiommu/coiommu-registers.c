@@ -180,7 +180,7 @@ static uint64_t max_mapping(CoiommuState *s)
 /* Behind the region that the machine keeps for memory to be plugged in. */
 static uint64_t hotplug_end(void)
 {
-    const DeviceMemoryState *region = current_machine->device_memory;
+    DeviceMemoryState *region = current_machine->device_memory;
 
     return region ? region->base + memory_region_size(&region->mr) : 0;
 }
