@@ -293,15 +293,24 @@ void coiommu_registers_save(CoiommuState *s, CoiommuSaved *saved)
 uint32_t coiommu_registers_load(CoiommuState *s, const CoiommuSaved *saved)
 {
     uint32_t status = COIOMMU_ST_OK;
+    unsigned i;
 
     coiommu_vfio_settle(s);
     coiommu_registers_reset(s);
     if (saved->enabled) {
         status = cmd_enable(s, saved->taken);
     }
-    if (!status) {
-        memcpy(s->rw, saved->rw, sizeof(s->rw));
-        qatomic_set(&s->error, saved->error);
+    if (status) {
+        return status;
     }
-    return status;
+    for (i = 0; i < ARRAY_SIZE(coiommu_registers); i++) {
+        const CoiommuRegister *reg = &coiommu_registers[i];
+
+        /* Only what fits: the guest could not get rid of the rest. */
+        if (reg->rw >= 0) {
+            s->rw[reg->rw] = extract64(saved->rw[reg->rw], 0, reg->size * 8);
+        }
+    }
+    qatomic_set(&s->error, saved->error);
+    return COIOMMU_ST_OK;
 }

@@ -221,6 +221,17 @@ def test_migration_hostile(t):
             t.equal(len(machine.said("table is not valid here",
                                      f"(status {status})")), 1,
                     f"the message for {bad}")
+    # A register holds no more than the guest can write to it.
+    rest = stream.find(struct.pack(">5Q", *good)) + 40
+    with open(f"{folder}/bad", "wb") as file:
+        file.write(stream[:rest - 8] + struct.pack(">Q", 1 << 32 | 2) +
+                   stream[rest:])
+    with port_machine(t, extra=("-incoming", "defer"), **small) as machine:
+        load(t, machine, f"{folder}/bad")
+        guest = Guest(machine)
+        t.equal(guest.command(ABI.CMD_DISABLE), ABI.ST_OK, "DISABLE")
+        t.equal(guest.reg("REQ_SLOTS"), 2, "REQ_SLOTS")
+        t.equal(guest.command(ABI.CMD_ENABLE), ABI.ST_OK, "ENABLE")
     for option in ("unit=4K", "block=1M"):
         with port_machine(t, coiommu=f",{option}",
                           extra=("-incoming", "defer"), **small) as machine:
