@@ -6,9 +6,8 @@ Mapped is what coIOMMU's unpin thread saw in use when it last went round: bytes 
 blocks that hold mapped pages.
 """
 
-from net import GATEWAY
 from rigcase import MIB, in_order, run_case, target, where
-from sockperf import Sockperf
+from sockperf import peer
 
 GUEST_MIB = 4096
 QUICK_MIB = 512
@@ -22,20 +21,14 @@ IDLE_PART = 0.01
 PEAK_OVER = 1.25
 
 
-def measure(bench, guest_mib, peer):
-    return run_case(
-        bench, guest_mib + HOST_MIB, 1500, peer=peer, sizes=f"{guest_mib}M",
-        envs=("static", "coiommu") if bench.quick else ENVS,
-        seconds=4 if bench.quick else 10)
-
-
 def run(bench):
     guest_mib = QUICK_MIB if bench.quick else GUEST_MIB
-    if bench.options.host_devices:
-        found = measure(bench, guest_mib, bench.options.peer)
-    else:
-        with Sockperf(bench.log) as server:
-            found = measure(bench, guest_mib, f"{GATEWAY}:{server.port}")
+    with peer(bench) as address:
+        found = run_case(
+            bench, guest_mib + HOST_MIB, 1500, peer=address,
+            sizes=f"{guest_mib}M",
+            envs=("static", "coiommu") if bench.quick else ENVS,
+            seconds=4 if bench.quick else 10)
     for row in found["memory"]:
         bench.row("memory", env=row["env"], phase=row["phase"],
                   second=round(row["ms"] / 1000, 2),

@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The other end of a guest's TCP messages."""
 
+import contextlib
 import socket
 import subprocess
+
+# The rig's gateway, which is L0.
+GATEWAY = "10.0.2.2"
 
 
 class Sockperf:
@@ -22,3 +26,13 @@ class Sockperf:
     def __exit__(self, kind, value, trace):
         self.process.kill()
         self.process.wait()
+
+
+@contextlib.contextmanager
+def peer(bench):
+    """ADDRESS:PORT of a server that an assigned NIC reaches, or None."""
+    if bench.options.host_devices:
+        yield bench.options.peer
+    else:
+        with Sockperf(bench.log) as server:
+            yield f"{GATEWAY}:{server.port}"
