@@ -73,8 +73,9 @@ _rig_modules_for() {
 # initramfs, with MODULE (coiommu.ko), as $RIG/guest/{vmlinux,initrd}.
 rig_guest_image() {
     local kver=$1 key
-    # shellcheck disable=SC2086  # lists
-    key="$* $RIG_GUEST_MODULES $RIG_GUEST_PROGRAMS $(checksum "$2" $RIG_GUEST_FILES \
+    # shellcheck disable=SC2046,SC2086  # lists
+    key="$* $RIG_GUEST_MODULES $RIG_GUEST_PROGRAMS
+$(stat -L -c '%Y %s' $(command -v $RIG_GUEST_PROGRAMS)) $(checksum "$2" $RIG_GUEST_FILES \
         "$RIG_SCRIPTS/guest-init" "$COIOMMU_TOP/scripts/lib/initramfs.sh" \
         "$COIOMMU_TOP/scripts/lib/rig.sh")"
     ! stamp_ok "$RIG/guest/.stamp" "$key" || return 0
