@@ -47,6 +47,8 @@ def main():
         # A guest's console goes to the log, the tables to stdout.
         with contextlib.redirect_stdout(bench.log):
             case.run(bench)
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
     finally:
         bench.close()
     bench.report()

@@ -9,6 +9,7 @@ a run that failed says so.
 import contextlib
 import io
 import os
+import subprocess
 import sys
 import tempfile
 import types
@@ -26,6 +27,7 @@ import memory  # noqa: E402
 import net  # noqa: E402
 import paired  # noqa: E402
 import rigcase  # noqa: E402
+import run  # noqa: E402
 import unpin  # noqa: E402
 from results import Bench, spread  # noqa: E402
 
@@ -347,6 +349,46 @@ class Rows(unittest.TestCase):
                        "m": "-"}, {"n": 4}], "b": [{"n": 1}]})
             # Each VM that should have filled it died.
             self.assertEqual(rigcase.read_rows(file.name)["c"], [])
+
+
+class Command(unittest.TestCase):
+    """scripts/bench itself, up to where it would build something."""
+
+    def bench(self, *words):
+        with tempfile.TemporaryDirectory() as folder:
+            return subprocess.run(
+                [os.path.join(TOP, "scripts", "bench"), *words], text=True,
+                capture_output=True, check=False,
+                env={**os.environ, "COIOMMU_BUILD": folder})
+
+    def test_refusals(self):
+        for words, said in (
+                ((), "which benchmark?"),
+                (("--frobnicate", "boot"), "unknown option --frobnicate"),
+                (("nothing",), "there is no benchmark nothing; there are: "),
+                (("boot", "net"), "one benchmark at a time: boot or net?"),
+                (("--json",), "--json needs the name of a file"),
+                (("--save", "/nonexistent", "boot"),
+                 "there is no folder /nonexistent"),
+                (("--host-device",), "--host-device needs a value"),
+                (("--iommufd", "boot"), "--iommufd is for --host-device"),
+                (("--host-device", "1:0", "bursts"),
+                 "bursts assigns no devices"),
+                (("--host-device", "0000:ff:1f.7", "boot"),
+                 "there is no PCI device 0000:ff:1f.7")):
+            result = self.bench(*words)
+            self.assertEqual(result.returncode, 1, words)
+            self.assertIn(said, result.stderr)
+            self.assertEqual(result.stderr.count("\n"), 1, result.stderr)
+
+    def test_cases(self):
+        names = self.bench("--list").stdout.split()
+        self.assertEqual(names, list(run.LEVELS))
+        usage = self.bench("--help").stdout
+        for name in names:
+            self.assertIn(f"\n  {name} ", usage)
+            self.assertTrue(os.path.exists(os.path.join(
+                TOP, "scripts", "bench-lib", name + ".gp")), name)
 
 
 class Report(unittest.TestCase):
