@@ -187,7 +187,8 @@ class Guest:
         return self.run(command, **kwargs)[1]
 
     def monitor(self, command, **arguments):
-        """A QMP command's result; events are passed over."""
+        """A QMP command's result; events are put into self.events."""
+        self.events = []
         request = {"execute": command, "arguments": arguments}
         self.qmp.write(json.dumps(request) + "\n")
         self.qmp.flush()
@@ -196,11 +197,20 @@ class Guest:
             if "return" in reply:
                 return reply["return"]
             check("error" not in reply, f"QMP {command}: {reply}")
+            self.events.append(reply["event"])
 
-    def wait_event(self, name):
-        """Wait for a QMP event that has not come yet."""
-        while json.loads(self.qmp.readline()).get("event") != name:
-            pass
+    def wait_event(self, name, timeout=120):
+        """Wait for a QMP event that has not come before the last command.
+
+        Meanwhile the serial line is read, or a guest that says much would wait
+        for us.
+        """
+        end = time.monotonic() + timeout
+        while name not in self.events:
+            check(time.monotonic() < end, f"there is no event {name}")
+            if select.select([self.serial], [], [], 0.1)[0]:
+                self.buffer += self.serial.recv(65536)
+            self.monitor("query-status")
 
     def counter(self, name):
         """One of the device's counters."""
