@@ -56,10 +56,14 @@ class Guest:
 
     CPUS = ["-accel", "tcg,thread=multi", "-smp", "2"]
 
+    # The table of a kernel that is dead, or ought to be.
+    ABANDONED = "coiommu_abandoned"
+
     def __init__(self, qemu, image, devices, coiommu="", args="",
                  memory="512M", kernel="vmlinux", boot="strict=on",
                  firmware=None):
         self.folder = tempfile.TemporaryDirectory(prefix="coiommu-guest-")
+        self.crashes = 0
         listener = self._listen("serial")
         monitor = self._listen("qmp")
         device = []
@@ -79,6 +83,7 @@ class Guest:
             "-serial", "chardev:s0",
             "-chardev", f"socket,id=m0,path={self.folder.name}/qmp",
             "-mon", "chardev=m0,mode=control",
+            "-D", f"{self.folder.name}/trace", "-trace", self.ABANDONED,
             *firmware, *device, *devices]
         print("+", " ".join(command), flush=True)
         self.process = subprocess.Popen(command)
@@ -217,6 +222,13 @@ class Guest:
         return self.monitor("qom-get", path="/machine/peripheral/coi",
                             property=name)
 
+    def check_abandoned(self):
+        """A table was given up for each kernel that crashed, and no other."""
+        with open(f"{self.folder.name}/trace", encoding="utf-8") as trace:
+            count = trace.read().count(self.ABANDONED)
+        check(count == self.crashes, f"{self.crashes} tables are given up, "
+                                     f"not {count}")
+
     def table(self, name="dtt"):
         """A debugfs file of the driver, as a dictionary of numbers."""
         text = self.output(f"cat /sys/kernel/debug/coiommu/{name}")
@@ -260,8 +272,9 @@ class Guest:
         check(self.counter("pinned-bytes") == 0, "nothing is pinned")
 
     def check_clean(self):
-        """No DMA went wrong, and the kernel has nothing to complain about."""
+        """No DMA went wrong, and neither kernel nor host has a complaint."""
         check(self.counter("dma-faults") == 0, "no DMA missed its mapping")
+        self.check_abandoned()
         log = self.output("dmesg")
         splat = SPLAT.search(log)
         check(not splat, f"the kernel's log has '{splat and splat.group()}'")
