@@ -11,6 +11,10 @@ from guest import check
 # compared with what the table says.
 EXACT = "block=64K,unpin-policy=off"
 
+# Where our function is on the bus: by their places alone, NIC and edu would
+# wake before it, and the port above the disk after it.
+PLACE = 4
+
 
 def check_table(vm, *addresses):
     """All that is mapped is pinned, and the table claims no more than is."""
@@ -52,15 +56,19 @@ def suspend_to_ram(vm):
     vm.monitor("system_wakeup")
     vm.end("echo mem > /sys/power/state")
     after = vm.table()
+    check(vm.counter("fallback-pins") == 0,
+          "no device could do DMA before it was attached again")
     check(after["pinned-units"] < before["pinned-units"],
           "what is not mapped is not PINNED any more")
 
 
-def sleep(scenario):
-    """Sleep in each depth, with mappings that outlive it, and data after."""
-    with scenario.boot("pcie-root-port,id=rp1,chassis=1",
+def sleep_in(scenario, *depths):
+    """Sleep in these depths, with mappings that outlive it, and data after."""
+    with scenario.boot(f"pcie-root-port,id=rp1,chassis=1,addr={PLACE + 1}",
                        "nvme,serial=1,drive=disk,bus=rp1",
-                       "e1000e,netdev=net", EDU, coiommu=EXACT,
+                       f"e1000e,netdev=net,addr={PLACE - 1}",
+                       f"{EDU},addr={PLACE - 2}",
+                       coiommu=f"{EXACT},addr={PLACE}",
                        args="suspend.pm_test_delay=0",
                        kernel="vmlinuz") as vm:
         vm.load()
@@ -69,12 +77,8 @@ def sleep(scenario):
         vm.run("dd if=/dev/urandom of=/tmp/kept bs=64k count=64 2>/dev/null && "
                "dd if=/tmp/kept of=/dev/nvme0n1 bs=64k seek=128 conv=fsync "
                "2>/dev/null")
-        for how in (lambda: nothing_lost(vm, "devices"),
-                    lambda: nothing_lost(vm, "platform"),
-                    lambda: nothing_lost(vm, "core"),
-                    lambda: suspend_to_idle(vm),
-                    lambda: suspend_to_ram(vm)):
-            how()
+        for depth in depths:
+            depth(vm)
             check_table(vm, nvme, nic, edu)
             vm.run("echo 3 > /proc/sys/vm/drop_caches; "
                    "dd if=/dev/nvme0n1 bs=64k skip=128 count=64 2>/dev/null "
@@ -85,6 +89,28 @@ def sleep(scenario):
         edu_run(vm, edu, "release")
         check(vm.table("requests")["failures"] == 0, "no request failed")
         finish(vm, nvme, nic, edu)
+
+
+def sleep(scenario):
+    """Each depth that the kernel has; a machine here wakes from S3 once."""
+    sleep_in(scenario,
+             lambda vm: nothing_lost(vm, "devices"),
+             lambda vm: nothing_lost(vm, "platform"),
+             lambda vm: nothing_lost(vm, "core"),
+             suspend_to_idle, suspend_to_ram)
+
+
+def wake_order(scenario):
+    """Devices wake one after the other: by their places, but for our links.
+
+    Usually they wake at the same time as far as they may, so that one that does
+    not wait for us, or for which we do not wait, may still be late enough.
+    """
+    def one_by_one(vm):
+        vm.run("echo 0 > /sys/power/pm_async")
+        suspend_to_ram(vm)
+
+    sleep_in(scenario, one_by_one)
 
 
 def boot_for_hibernation(scenario):
@@ -128,4 +154,4 @@ def hibernate(scenario):
         finish(vm, nvme, edu)
 
 
-SCENARIOS = [sleep, hibernate]
+SCENARIOS = [sleep, wake_order, hibernate]

@@ -160,6 +160,13 @@ static void edu_shutdown(struct pci_dev *pdev)
 	pci_clear_master(pdev);
 }
 
+/*
+ * Without these the PCI core would take the device from the bus when it sleeps.
+ * With them it leaves that to the driver, and gives the device its bus-master
+ * bit back when it wakes, long before the driver is asked.
+ */
+static const struct dev_pm_ops edu_pm_ops = { };
+
 static const struct pci_device_id edu_ids[] = {
 	{ PCI_DEVICE(0x1234, 0x11e8) },
 	{ }
@@ -173,6 +180,7 @@ static struct pci_driver edu_driver = {
 	.remove		= edu_remove,
 	.shutdown	= edu_shutdown,
 	.dev_groups	= edu_groups,
+	.driver.pm	= &edu_pm_ops,
 };
 module_pci_driver(edu_driver);
 
