@@ -108,14 +108,17 @@ backends() {
     backend hugetlb memfd hugetlb=on,hugetlbsize=2M,prealloc=on
 }
 
-# The same pages are read by disk and NIC at the same time, each for its own purpose.
+# The same pages are read by disk and NIC at the same time, each for its own purpose, and
+# what neither has mapped is unpinned at once.
 shared_pages() {
     with_tools
-    busy_guest shared_pages "${coiommu[@]}" "${assigned[@]}"
+    busy_guest shared_pages -device coiommu,id=coi0,block=64K,unpin-interval=1 "${assigned[@]}"
     vm_run 60 'dd if=/dev/urandom of=/tmp/bulk bs=1M count=$SEND_MIB; sha256sum </tmp/bulk >/tmp/sum'
     vm_run 120 "share /tmp/bulk /dev/nvme0n1 $((128 << 20)) $PEER 5001 >/tmp/theirs"
     vm_run 20 '[ "$(cat /tmp/theirs)" = "$(cut -c1-64 /tmp/sum)" ]' || fail "the NIC sent something else"
     vm_run 60 'nvme_raw_same 8 "$(cut -c1-64 /tmp/sum)"' || fail "the disk has something else"
+    counter lazy-unpinned-blocks
+    [ "$VALUE" -gt 0 ] || fail "nothing was let go"
     expect_devices 2 0
     expect_few_pinned
     finish_guest
