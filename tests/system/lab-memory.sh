@@ -124,10 +124,16 @@ shared_pages() {
     finish_guest
 }
 
+# The IOMMU group of a device of the host.
+group() {
+    readlink -f "/sys/bus/pci/devices/$1/iommu_group"
+}
+
 # Two functions of one device: in the guest only, and in the host, where they share an
 # IOMMU group.
 functions() {
     local twins=0000:00:0c
+    [ "$(group "$disk")" != "$(group "$nic")" ] || fail "one group"
     tracked_guest functions "${coiommu[@]}" \
         -device "$vfio,host=$disk,id=disk0,multifunction=on,addr=10.0" \
         -device "$vfio,host=$nic,id=nic0,addr=10.1"
@@ -135,8 +141,7 @@ functions() {
     expect_devices 2 0
     expect_few_pinned
     finish_guest
-    [ "$(readlink -f /sys/bus/pci/devices/$twins.0/iommu_group)" = \
-        "$(readlink -f /sys/bus/pci/devices/$twins.1/iommu_group)" ] || fail "two groups"
+    [ "$(group $twins.0)" = "$(group $twins.1)" ] || fail "two groups"
     host_bind $twins.0
     host_bind $twins.1
     tracked_guest functions "${coiommu[@]}" \
@@ -145,10 +150,10 @@ functions() {
     counter containers
     [ "$VALUE" -eq 1 ] || fail "$VALUE containers"
     vm_run 60 guest_nvme_up
-    vm_run 60 nvme_fs_check
-    vm_run 60 'dd if=/dev/urandom of=/tmp/bulk bs=1M count=8; wait_for 20 test -b /dev/nvme1n1'
-    vm_run 60 'dd if=/tmp/bulk of=/dev/nvme1n1 bs=128k oflag=direct'
-    vm_run 60 'dd if=/dev/nvme1n1 bs=128k count=64 iflag=direct | cmp - /tmp/bulk'
+    vm_run 120 nvme_fs_check
+    vm_run 120 'dd if=/dev/urandom of=/tmp/bulk bs=1M count=8; wait_for 20 test -b /dev/nvme1n1'
+    vm_run 120 'dd if=/tmp/bulk of=/dev/nvme1n1 bs=128k oflag=direct'
+    vm_run 120 'dd if=/dev/nvme1n1 bs=128k count=64 iflag=direct | cmp - /tmp/bulk'
     expect_devices 2 0
     expect_few_pinned
     finish_guest
