@@ -170,7 +170,8 @@ resets() {
 # QEMU ends before its CPU runs, while the guest boots, and by a signal in the middle of
 # I/O: the next VM finds the devices in order, and what was written.
 quit_anytime() {
-    local kept pid
+    local kept pid before
+    before=$(host_pinned)
     RANDOM=$LAB_SEED
     vm_start quit_anytime "$MEM" "${coiommu[@]}" "${assigned[@]}" || fail "$VM_ERROR"
     vm_quit || fail "QEMU ended with status $VM_STATUS"
@@ -193,3 +194,5 @@ quit_anytime() {
     expect_few_pinned
     finish_guest
 }
+    expect_host_pinned "$before"
+    expect_host_pinned "$before"

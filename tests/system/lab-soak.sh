@@ -294,13 +294,6 @@ soak_farewell() {
     soak_ended
 }
 
-# Pages that the host's kernel has pinned and not let go of.  Each CPU adds what it has
-# counted to these sums only now and then, so they may be seconds late.
-host_pinned() {
-    awk '$1 == "nr_foll_pin_acquired" { n += $2 } $1 == "nr_foll_pin_released" { n -= $2 }
-        END { print n }' /proc/vmstat
-}
-
 # Both VMs' memory may be of huge pages.
 HUGE_PAGES=/sys/kernel/mm/hugepages/hugepages-2048kB
 SOAK_HUGE=$((2 * SOAK_MIB / 2))
@@ -313,7 +306,7 @@ host_unbind() {
 
 # soak_both SEED COUNT: the soak of COUNT actions, half of them in each VM.
 soak_both() {
-    local vm pids=() before pid bad=0 tries=0 begin=$SECONDS
+    local vm pids=() before pid bad=0 begin=$SECONDS
     cp /job/dma-entries /tmp/
     cat "$VM_INITRD" /job/soak.cpio >/tmp/soak-initrd
     VM_INITRD=/tmp/soak-initrd VM_APPEND+=" suspend.pm_test_delay=0"
@@ -322,7 +315,6 @@ soak_both() {
     echo 1 >/proc/sys/vm/compact_memory
     echo $SOAK_HUGE >$HUGE_PAGES/nr_hugepages
     [ "$(cat $HUGE_PAGES/free_hugepages)" -eq $SOAK_HUGE ] || fail "the host has no huge pages"
-    sleep 3
     before=$(host_pinned)
     rm -f /tmp/soak-stop
     # In turns, for the numbers of another seed would not be independent of this one's.
@@ -355,11 +347,7 @@ soak_both() {
     # Everything is back.
     [ "$(cat $HUGE_PAGES/free_hugepages)" -eq $SOAK_HUGE ] || fail "huge pages are lost"
     echo 0 >$HUGE_PAGES/nr_hugepages
-    while [ "$(host_pinned)" -ne "$before" ]; do
-        [ $((tries++)) -lt 60 ] ||
-            fail "the host had $before pages pinned before and has $(host_pinned) now"
-        sleep 0.5
-    done
+    expect_host_pinned "$before"
     host_unbind $SOAK_NIC
     echo "cost: $(cat /job/soak-*.done | wc -l) actions in $((SECONDS - begin)) s," \
         "$(grep -hx started /job/soak-*.log | wc -l) starts of QEMU"

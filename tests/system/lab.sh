@@ -84,6 +84,24 @@ expect_unpinned() {
 # The device's account of what is pinned is the kernel's.  One is read after the other,
 # and the unpin thread may come in between: so they are read up to ten times.
 expect_consistent() {
+# Pages that the host's kernel has pinned for whomever and not let go of.  What each CPU
+# has counted for itself is added up first.
+host_pinned() {
+    echo 1 >/proc/sys/vm/stat_refresh
+    awk '$1 == "nr_foll_pin_acquired" { n += $2 } $1 == "nr_foll_pin_released" { n -= $2 }
+        END { print n }' /proc/vmstat
+}
+
+# expect_host_pinned PAGES: so many are pinned, within 30 s.
+expect_host_pinned() {
+    local tries=0
+    while [ "$(host_pinned)" -ne "$1" ]; do
+        [ $((tries++)) -lt 60 ] ||
+            fail "the host had $1 pages pinned before and has $(host_pinned) now"
+        sleep 0.5
+    done
+}
+
     local tries
     for tries in 1 2 3 4 5 6 7 8 9 10; do
         counter pinned-bytes
@@ -139,14 +157,20 @@ reboot() {
     vm_quit
 }
 
-# QEMU ends in the middle of I/O; the next VM finds the devices in order.
+# QEMU ends in the middle of I/O: the host's kernel lets go of everything.  (That the
+# next VM finds the devices in order is seen in whatever comes next, and in quit_anytime.)
 quit_busy() {
     busy_guest quit_busy "${coiommu[@]}" "${assigned[@]}"
     vm_run 20 guest_load
+    local before
+    before=$(host_pinned)
     sleep 2
     vm_quit || fail "QEMU ended with status $VM_STATUS"
 }
+    expect_few_pinned
+    [ "$(host_pinned)" -gt "$before" ] || fail "the host's kernel has nothing pinned"
 
+    expect_host_pinned "$before"
 # The guest takes a device out and puts it back while the other is in use.
 hotplug() {
     busy_guest hotplug "${coiommu[@]}" -device pcie-root-port,id=rp0 \
