@@ -17,6 +17,14 @@ await_kernel() {
     [ "${VM_SAID[coiommu]}" = "$1" ] || fail "the driver is ${VM_SAID[coiommu]}, not $1"
 }
 
+# expect_abandoned COUNT: QEMU, which was started with -trace coiommu_abandoned, has given
+# up so many tables: one for each kernel that ended without taking its own back.
+expect_abandoned() {
+    local n
+    n=$(grep -c coiommu_abandoned "$VM_LOGS/$VM_NAME.qemu") || true
+    [ "$n" -eq "$1" ] || fail "$n tables have been given up, not $1"
+}
+
 # go_to COMMAND COIOMMU: the guest goes to it now, while disk and NIC are busy.
 go_to() {
     vm_run 20 guest_load
@@ -30,7 +38,7 @@ kexec_unaware() {
     local kept
     with_tools
     VM_APPEND+=" retain_initrd"
-    busy_guest kexec_unaware "${coiommu[@]}" "${assigned[@]}"
+    busy_guest kexec_unaware -trace coiommu_abandoned "${coiommu[@]}" "${assigned[@]}"
     vm_run 60 "nvme_raw_check 5"
     kept=${VM_SAID[nvme_raw]}
     next_kernel load module_blacklist=coiommu
@@ -38,6 +46,7 @@ kexec_unaware() {
     await_kernel unbound
     expect_devices 0 0
     expect_unpinned
+    expect_abandoned 0
     vm_run 60 guest_nvme_up
     expect_all_pinned
     vm_run 60 "nvme_raw_same $kept"
@@ -63,7 +72,8 @@ kexec_unaware() {
 crashed() {
     with_tools
     VM_APPEND+=" retain_initrd"
-    VM_APPEND+=" crashkernel=320M" busy_guest "$1" "${coiommu[@]}" "${assigned[@]}"
+    VM_APPEND+=" crashkernel=320M" busy_guest "$1" -trace coiommu_abandoned \
+        "${coiommu[@]}" "${assigned[@]}"
     vm_run 60 "nvme_raw_check 5"
     KEPT=${VM_SAID[nvme_raw]}
     next_kernel crash nr_cpus=1 reset_devices "${@:3}"
@@ -73,6 +83,7 @@ crashed() {
 
 # A crash kernel, with the driver and without: what the dead kernel's devices may still do
 # is covered from the time when it looks for devices.  The driver attaches them anew.
+    expect_abandoned 1
 crash() {
     local MEM=768M
     crashed crash bound
