@@ -41,12 +41,14 @@ kexec_unaware() {
     busy_guest kexec_unaware -trace coiommu_abandoned "${coiommu[@]}" "${assigned[@]}"
     vm_run 60 "nvme_raw_check 5"
     kept=${VM_SAID[nvme_raw]}
+    expect_devices 2 0
+    expect_few_pinned
     next_kernel load module_blacklist=coiommu
     go_to "kexec exec"
     await_kernel unbound
+    expect_abandoned 0
     expect_devices 0 0
     expect_unpinned
-    expect_abandoned 0
     vm_run 60 guest_nvme_up
     expect_all_pinned
     vm_run 60 "nvme_raw_same $kept"
@@ -76,14 +78,16 @@ crashed() {
         "${coiommu[@]}" "${assigned[@]}"
     vm_run 60 "nvme_raw_check 5"
     KEPT=${VM_SAID[nvme_raw]}
+    expect_devices 2 0
+    expect_few_pinned
     next_kernel crash nr_cpus=1 reset_devices "${@:3}"
     go_to "echo c >/proc/sysrq-trigger"
     await_kernel "$2"
+    expect_abandoned 1
 }
 
 # A crash kernel, with the driver and without: what the dead kernel's devices may still do
 # is covered from the time when it looks for devices.  The driver attaches them anew.
-    expect_abandoned 1
 crash() {
     local MEM=768M
     crashed crash bound
@@ -190,6 +194,7 @@ quit_anytime() {
     vm_qmp cont
     sleep $((RANDOM % 4)).$((RANDOM % 10))
     vm_quit || fail "QEMU ended with status $VM_STATUS"
+    expect_host_pinned "$before"
     busy_guest quit_anytime "${coiommu[@]}" "${assigned[@]}"
     vm_run 60 "nvme_raw_check 5"
     kept=${VM_SAID[nvme_raw]}
@@ -198,6 +203,7 @@ quit_anytime() {
     pid=$VM_PID
     vm_kill
     [ ! -e "/proc/$pid" ] || fail "QEMU is still there"
+    expect_host_pinned "$before"
     busy_guest quit_anytime "${coiommu[@]}" "${assigned[@]}"
     vm_run 60 "nvme_raw_same $kept"
     vm_run 120 "guest_nvme 0"
@@ -205,5 +211,3 @@ quit_anytime() {
     expect_few_pinned
     finish_guest
 }
-    expect_host_pinned "$before"
-    expect_host_pinned "$before"
