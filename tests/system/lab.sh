@@ -12,7 +12,7 @@
 #   LAB_IOMMUFD   "yes": assign devices by iommufd (default: VFIO type1)
 #   LAB_PEER      address of the other end of bulk transfers
 #   LAB_SECONDS   how long the scenario "load" loads
-#   LAB_SEED      of the scenarios "hostile" and "soak": of their random numbers
+#   LAB_SEED      of the random numbers of the scenarios "hostile", "quit_anytime", "soak"
 #   LAB_ACTIONS   how many the scenario "soak" takes
 set -u
 # shellcheck source=scripts/rig/vm.sh
