@@ -184,6 +184,10 @@ plug() {
     vm_run 120 "guest_nvme 0"
     expect_devices 0 1
     expect_all_pinned
+    # It goes with its bit on: there is no driver that would stop it.
+    vm_run 60 'D=$(pci_of_class 0x0108); guest_unbind && pci_command $D 6'
+    expect_devices 0 1
+    expect_all_pinned
     plug_out
     expect_devices 0 0
     expect_unpinned
