@@ -93,6 +93,11 @@ bench_cached() {
     BENCH_LOADS="$BENCH_LOADS $!"
 }
 
+# Has the page cache taken what there was?
+bench_full() {
+    awk '/^MemFree:/ { exit $2 > 64 * 1024 }' /proc/meminfo
+}
+
 # The end of all of these; fails if one had ended before, so that what was measured
 # wasn't under its load.
 bench_quiet() {

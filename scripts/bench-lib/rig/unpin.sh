@@ -69,8 +69,9 @@ unpin_vm() {
     local round setting order
     lab_up coiommu $MEM && lab_drivers disk || return
     lab_guest 20 "bench_hot; bench_bursts $BURST; bench_cached" || return
-    # They take a while to begin.
-    lab_wait 8
+    # As long as it grows, the page cache goes to ever new blocks.
+    lab_guest 180 "wait_for 170 bench_full" || return
+    lab_wait 20
     for ((round = 1; round <= rounds; round++)); do
         # There and back: what changes with time meets all alike.
         order=$envs
