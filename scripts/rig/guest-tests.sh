@@ -136,8 +136,9 @@ nvme_fs_check() {
 }
 
 # What a file system becomes that is made, filled with what the image has (and fio, see
-# tests/lib/lab.sh), thinned out, and checked, twice, with the page cache dropped in between: its files' checksums, in
-# /tmp/files, and what fsck counts, in /tmp/fsck.  Each time the same.
+# tests/lib/lab.sh), thinned out, and checked, twice, with the page cache dropped in
+# between: its files' checksums, in /tmp/files, and what fsck counts, in /tmp/fsck.  Each
+# time the same.
 guest_fs_cycle() {
     local uuid=6e1d4c5c-98a5-4d70-9ae2-1f2a9c9e7a10
     modprobe ext4 && mkfs.ext4 -q -F -U $uuid -E hash_seed=$uuid,lazy_itable_init=0 \
