@@ -172,12 +172,9 @@ counters() {
     counted=$VM_RETURN
     # Between two samples more may have been pinned than was seen.
     [ "$counted" -le "$VM_PEAK" ] || VM_PEAK=$counted
-    vm_get coi0 pinned-bytes
-    vm_sample
-    counted=$((VM_PINNED - VM_RETURN))
-    # The rest is the ROM that VFIO maps besides.
-    [ "${counted#-}" -le $((2 << 20)) ] ||
-        problem "$mode $size: the device counts $VM_RETURN bytes pinned, the kernel $VM_PINNED"
+    vm_accounts_agree coi0 $((2 << 20)) ||
+        problem "$mode $size: the device counts ${VM_RETURN:-?} bytes pinned, the kernel" \
+            "$VM_PINNED"
 }
 
 # The guest of a row has booted: its tests, and what they left pinned.

@@ -134,6 +134,22 @@ vm_get() {
     vm_qmp qom-get "{\"path\":\"/machine/peripheral/$1\",\"property\":\"$2\"}"
 }
 
+# vm_accounts_agree ID BYTES: what coIOMMU's device counts as pinned is what the kernel
+# counts, which may have up to BYTES more: VFIO maps ROMs besides.  The two are in
+# VM_RETURN and VM_PINNED.  One is read after the other, and the unpin thread may come
+# in between: so they are read until they agree, up to ten times in 3 s.
+vm_accounts_agree() {
+    local try more
+    for try in {1..10}; do
+        [ "$try" = 1 ] || sleep 0.3
+        vm_get "$1" pinned-bytes || return 1
+        vm_sample
+        more=$((VM_PINNED - VM_RETURN))
+        [ "$more" -lt 0 ] || [ "$more" -gt "$2" ] || return 0
+    done
+    return 1
+}
+
 # ---- start and end ----------------------------------------------------------
 
 # vm_start NAME MEM ARGUMENTS...: start QEMU with its CPU stopped.  Returns 1

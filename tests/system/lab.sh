@@ -102,17 +102,12 @@ expect_host_pinned() {
     done
 }
 
-# The device's account of what is pinned is the kernel's.  One is read after the other,
-# and the unpin thread may come in between: so they are read up to ten times.
+# The device's account of what is pinned, in VALUE, is the kernel's.
 expect_consistent() {
-    local tries
-    for tries in 1 2 3 4 5 6 7 8 9 10; do
-        counter pinned-bytes
-        vm_sample
-        [ $((VM_PINNED - VALUE)) -lt 0 ] || [ $((VM_PINNED - VALUE)) -gt "$BASE" ] || return 0
-        sleep 0.3
-    done
-    fail "the device counts $VALUE bytes pinned, the kernel $VM_PINNED"
+    vm_accounts_agree coi0 "$BASE" ||
+        fail "the device counts ${VM_RETURN:-?} bytes pinned, the kernel $VM_PINNED"
+    VALUE=$VM_RETURN
+    echo "pinned-bytes = $VALUE"
 }
 
 # Nothing in the host's log that shouldn't be.
