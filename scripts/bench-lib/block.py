@@ -10,7 +10,7 @@ from rigcase import MIB, run_case
 
 HOST_MIB = 2560
 ENVS = ("static", "coiommu", "intel-iommu", "virtio-iommu",
-        "virtio-iommu+strict", "virtio-blk")
+        "virtio-iommu+strict", "virtio-blk", "nvme")
 QUICK_ENVS = ("static", "coiommu", "virtio-iommu", "virtio-blk")
 
 

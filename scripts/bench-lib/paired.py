@@ -20,8 +20,8 @@ SLOWER = 2
 TICK_US = 10000
 
 
-def _ratios(rows, load, env, base, value):
-    """Of the rounds in which both have run."""
+def ratios(rows, load, env, base, value):
+    """Of a figure, value(row), in the rounds in which both environments have run."""
     found = []
     for row in where(rows, load=load, env=env):
         others = where(rows, load=load, env=base, round=row["round"])
@@ -55,8 +55,8 @@ def table(bench, rows, unit):
             runs = where(rows, load=load, env=env)
             if not runs:
                 continue
-            rates = _ratios(rows, load, env, BASE, rate)
-            over = _ratios(rows, load, env, BASE, exits)
+            rates = ratios(rows, load, env, BASE, rate)
+            over = ratios(rows, load, env, BASE, exits)
             requests = [row["requests"] for row in runs]
             bench.row(
                 bench.name, load=load, env=env, domain=runs[0]["domain"],
@@ -81,7 +81,7 @@ def table(bench, rows, unit):
 
 def judge(bench, rows, unit):
     for load in in_order(rows, "load"):
-        found = _ratios(rows, load, OURS, BASE, exits)
+        found = ratios(rows, load, OURS, BASE, exits)
         if not found:
             continue
         median = statistics.median(found)
@@ -96,13 +96,13 @@ def judge(bench, rows, unit):
             exits(row) for row in where(rows, load=load, env=BASE))
         target(bench, f"{load}: exits for coIOMMU's requests, of static's",
                f"<= {EXITS_OVER}", f"{part:.5f}", part <= EXITS_OVER)
-        median = statistics.median(_ratios(rows, load, OURS, BASE, rate))
+        median = statistics.median(ratios(rows, load, OURS, BASE, rate))
         target(bench, f"{load}: rate, of static's", f">= {RATE_UNDER}",
                f"{median:.3f}", median >= RATE_UNDER)
         for env in VIOMMUS:
-            theirs = _ratios(rows, load, env, BASE, rate)
+            theirs = ratios(rows, load, env, BASE, rate)
             if theirs and statistics.median(theirs) <= 1 / SLOWER:
                 times = statistics.median(
-                    _ratios(rows, load, OURS, env, rate))
+                    ratios(rows, load, OURS, env, rate))
                 target(bench, f"{load}: rate, of {env}'s", f">= {SLOWER}",
                        f"{times:.2f}", times >= SLOWER)

@@ -28,9 +28,10 @@ pci_of_class() {
 }
 
 # Load the module for a PCI function by its modalias, as udev would, and bind a
-# function that has been unbound.
+# function that has been unbound.  One that has a driver may have one that is built in.
 pci_modprobe() {
     local alias
+    [ ! -e "/sys/bus/pci/devices/$1/driver" ] || return 0
     read -r alias <"/sys/bus/pci/devices/$1/modalias"
     modprobe "$alias" || return
     [ -e "/sys/bus/pci/devices/$1/driver" ] || echo "$1" >/sys/bus/pci/drivers_probe
@@ -188,12 +189,14 @@ guest_nvme_readonly() {
 
 # ---- network ----------------------------------------------------------------
 
-# The first interface of the assigned NIC.
+# The first interface of the NIC.  (virtio's is on a bus of its own.)
 nic() {
-    local bdf
+    local bdf dir
     for bdf in $(pci_of_class 0x02); do
-        ls "/sys/bus/pci/devices/$bdf/net" 2>/dev/null
-    done | head -n 1
+        for dir in "/sys/bus/pci/devices/$bdf"/net/* "/sys/bus/pci/devices/$bdf"/virtio*/net/*; do
+            [ ! -e "$dir" ] || { echo "${dir##*/}"; return; }
+        done
+    done
 }
 
 nic_has_carrier() {

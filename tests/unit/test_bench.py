@@ -278,19 +278,22 @@ class Whole(unittest.TestCase):
 
     def test_net(self):
         bench = measured(net, "".join(
-            f"net env={env} round=1 load={load} bytes={size} domain=- rate=50 "
-            "count=500 exits=4000 irq_exits=0 mmio_exits=0 io_exits=0 cpu=1 "
-            "us=1000000 requests=0 pins=0\n"
-            for env in ("static", "coiommu")
-            for load, size in (("throughput", 64), ("throughput", 256))))
+            f"net env={env} round=1.{n} load={load} bytes={size} domain=- rate=50 "
+            f"count=500 packets={packets} exits=4000 irq_exits=0 mmio_exits=0 "
+            "io_exits=0 cpu=1 us=1000000 requests=0 pins=0\n"
+            for env, packets in (("static", 100), ("coiommu", 150))
+            for load, size in (("throughput", 64), ("throughput", 256))
+            for n in (1, 2)))
         self.assertEqual([row["load"] for row in bench.tables["net"]],
                          ["throughput 64"] * 2 + ["throughput 256"] * 2)
         self.assertEqual(len(bench.verdicts()), 6)
+        self.assertEqual(list(bench.tables["net-packets"][1].values()), [
+            "throughput 64", "coiommu", 2, 0.3, 0.3, 0.3, 1.5, 1.5, 1.5])
 
     def test_unpin(self):
-        def row(setting, ios, us=2000000, **counts):
+        def row(setting, ios, us=2000000, table="unpin", **counts):
             policy, ms = setting.split(":")
-            return (f"unpin policy={policy} interval_ms={ms} round=1 "
+            return (f"{table} at_ms=7600 policy={policy} interval_ms={ms} "
                     f"pinned={counts.get('pinned', 0)} ios={ios} us={us} "
                     f"requests=0 demand_pin_requests={counts.get('pins', 0)} "
                     f"demand_pin_blocks=0 repins={counts.get('repins', 0)} "

@@ -23,7 +23,7 @@ bench_domain() {
     [ ! -e "$file" ] || echo "@rig domain $(cat "$file")"
 }
 
-# The disk, assigned or virtio-blk; its node in DISK.
+# The disk, assigned or emulated; its node in DISK.
 bench_disk() {
     DISK=/dev/nvme0n1
     if [ -n "$(pci_of_class 0x0108)" ]; then
@@ -34,9 +34,10 @@ bench_disk() {
     fi
 }
 
-# The NIC, with its address by DHCP.
+# The NIC, assigned or emulated, with its address by DHCP.  (The driver of virtio-net is
+# not found by the PCI function.)
 bench_net() {
-    guest_nic_up && bench_domain 0x02
+    modprobe virtio_net && guest_nic_up && bench_domain 0x02
 }
 
 # ---- disk -----------------------------------------------------------------------
@@ -127,9 +128,17 @@ bench_stream() {
     BENCH_LOADS="$BENCH_LOADS $!"
 }
 
-# bench_sockperf MODE BYTES SECONDS ADDRESS PORT: TCP messages; how many there were, and
-# how many a second.  In ping-pong a message and its answer count as one.
+# TCP packets that this machine has sent, large ones as those that the NIC makes of them.
+bench_packets() {
+    awk '/^Tcp: [0-9]/ { print $12 }' /proc/net/snmp
+}
+
+# bench_sockperf MODE BYTES SECONDS ADDRESS PORT: TCP messages; how many there were, how
+# many a second, and how many packets were sent.  In ping-pong a message and its answer
+# count as one.
 bench_sockperf() {
+    local packets
+    packets=$(bench_packets)
     sockperf "$1" --tcp -i "$4" -p "$5" -m "$2" -t "$3" >/tmp/sockperf 2>&1 ||
         { cat /tmp/sockperf; return 1; }
     if [ "$1" = ping-pong ]; then
@@ -138,6 +147,7 @@ bench_sockperf() {
     else
         sed -n 's/.*Total of \([0-9]*\) messages sent in \([0-9.]*\) sec.*/\1 \2/p' \
             /tmp/sockperf
-    fi | awk '$2 > 0 { printf "@rig net count=%d rate=%.1f\n", $1, $1 / $2; n++ }
+    fi | awk -v packets=$(($(bench_packets) - packets)) '
+        $2 > 0 { printf "@rig net count=%d rate=%.1f packets=%d\n", $1, $1 / $2, packets; n++ }
         END { exit !n }' || { cat /tmp/sockperf; return 1; }
 }

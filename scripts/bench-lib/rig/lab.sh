@@ -7,7 +7,10 @@
 # An environment is words joined by "+", the first of which is one of
 #
 #   none          no assigned device
-#   virtio-blk    none either, but an emulated disk
+#   virtio-blk, nvme
+#                 none either, but an emulated disk
+#   virtio-net, igb
+#                 the same with a NIC, on QEMU's user network
 #   static        the devices assigned, all memory pinned
 #   coiommu, intel-iommu, virtio-iommu
 #                 the devices assigned, and this in front of them
@@ -54,7 +57,7 @@ while [ $# -gt 0 ]; do
 done
 measure_begin
 LAB_APPEND=$VM_APPEND
-# Of virtio-blk; /tmp is memory in the rig.
+# Of the emulated disk; /tmp is memory in the rig.
 LAB_DISK=$(mktemp /tmp/coiommu-bench.XXXXXX)
 touch "$out"/{rows,problems,notes}
 
@@ -133,11 +136,10 @@ lab_environment() {
         case $word in
         static) ;;
         none) assigned=no ;;
-        virtio-blk)
-            assigned=no
-            ARGS+=(-drive "file=$LAB_DISK,if=none,id=disk,format=raw,cache=unsafe"
-                -device "virtio-blk-pci,drive=disk")
-            ;;
+        virtio-blk) assigned=no && lab_emulated_disk virtio-blk-pci ;;
+        nvme) assigned=no && lab_emulated_disk nvme,serial=emulated ;;
+        virtio-net) assigned=no && lab_emulated_nic virtio-net-pci ;;
+        igb) assigned=no && lab_emulated_nic igb ;;
         coiommu) iommu=coiommu,id=coi0 ;;
         intel-iommu)
             iommu=intel-iommu,intremap=on,caching-mode=on
@@ -159,6 +161,18 @@ lab_environment() {
     [ -z "$backend" ] || ARGS+=(-object "$backend,id=ram,size=$2" -machine memory-backend=ram)
     [ -z "$iommu" ] || ARGS+=(-device "$iommu$properties")
     [ $assigned = no ] || assign_devices
+}
+
+# lab_emulated_disk DEVICE, lab_emulated_nic DEVICE: QEMU's arguments for it, added to ARGS.
+lab_emulated_disk() {
+    truncate -s 256M "$LAB_DISK"
+    ARGS+=(-drive "file=$LAB_DISK,if=none,id=disk,format=raw,cache=unsafe"
+        -device "$1,drive=disk")
+}
+
+# (Not the network that QEMU has by default: in the rig that's the host's own.)
+lab_emulated_nic() {
+    ARGS+=(-netdev "user,id=lan,net=10.0.3.0/24" -device "$1,netdev=lan,romfile=")
 }
 
 # Make the host's memory what LAB_PAGES and LAB_HUGE say.
@@ -186,7 +200,6 @@ lab_start() {
     LAB_ENV=$1 LAB_MEM=$2
     lab_environment "$1" "$2"
     _lab_pages || return
-    case $1 in virtio-blk*) truncate -s 256M "$LAB_DISK" ;; esac
     LAB_MARK="$1 $2 $$ $EPOCHREALTIME"
     host_mark "$LAB_MARK"
     vm_start "${1//[+=]/-}-$2" "$2" "${ARGS[@]}" && return 0
