@@ -21,11 +21,12 @@ def run(bench):
     settings = [f"{policy}:{ms}" for policy in POLICIES for ms in intervals]
     # Nothing is let go: what the others are compared with.
     settings.append("off:1000")
-    rows = run_case(bench, HOST_MIB, 1800, envs=settings,
-                    rounds=1 if bench.quick else 2,
-                    seconds=3 if bench.quick else 8)["unpin"]
-    for row in rows:
-        row["rate"] = row["ios"] * 1e6 / row["us"]
+    found = run_case(bench, HOST_MIB, 3600, envs=settings,
+                     rounds=1 if bench.quick else 2,
+                     seconds=3 if bench.quick else 8)
+    rows = found["unpin"]
+    for row in rows + found["mixing"]:
+        row["rate"] = per_second(row, "ios")
     if not rows:
         # What went wrong has been told as a problem.
         return
@@ -33,24 +34,42 @@ def run(bench):
     for policy in in_order(rows, "policy"):
         for ms in sorted(in_order(where(rows, policy=policy), "interval_ms")):
             table_row(bench, where(rows, policy=policy, interval_ms=ms), base)
+    for row in found["mixing"]:
+        time_row(bench, "unpin-mixing", row)
+    for row in rows:
+        time_row(bench, "unpin-rounds", row)
+
+
+def per_second(row, name):
+    return row[name] * 1e6 / row["us"]
+
+
+def time_row(bench, table, row):
+    """One look, and when it began, in seconds since the VM's start."""
+    bench.row(table, at_s=round(row["at_ms"] / 1000),
+              policy=row["policy"], interval_ms=row["interval_ms"],
+              pin_requests_per_s=round(
+                  per_second(row, "demand_pin_requests"), 2),
+              repins_per_s=round(per_second(row, "repins"), 2),
+              unpinned_per_s=round(per_second(row, "unpinned_blocks"), 2),
+              pinned_mib=round(row["pinned"] / MIB, 1),
+              ios_per_s=round(row["rate"]))
 
 
 def table_row(bench, runs, base):
     """The runs of one setting."""
-    def per_second(name):
-        return [row[name] * 1e6 / row["us"] for row in runs]
+    def each(name):
+        return [per_second(row, name) for row in runs]
 
     bench.row("unpin", policy=runs[0]["policy"],
               interval_ms=runs[0]["interval_ms"], runs=len(runs),
-              **spread("pin_requests_per_s",
-                       per_second("demand_pin_requests"), 2),
-              **spread("repins_per_s", per_second("repins"), 2),
+              **spread("pin_requests_per_s", each("demand_pin_requests"), 2),
+              **spread("repins_per_s", each("repins"), 2),
               unpinned_per_s=round(statistics.mean(
-                  per_second("unpinned_blocks")), 2),
+                  each("unpinned_blocks")), 2),
               races=sum(row["unpin_races"] for row in runs),
               pins_per_1000_ios=round(
                   1000 * sum(row["demand_pin_requests"] for row in runs)
                   / sum(row["ios"] for row in runs), 3),
-              pinned_mean_mib=round(statistics.mean(
-                  row["pinned"] for row in runs) / MIB, 1),
+              **spread("pinned_mib", [row["pinned"] / MIB for row in runs], 1),
               **spread("rate_of_off", [row["rate"] / base for row in runs], 3))

@@ -300,7 +300,8 @@ class Whole(unittest.TestCase):
                     "unpinned_blocks=6 unpin_races=1\n")
 
         bench = measured(
-            unpin, row("lazy:100", 400, pins=10, repins=2, pinned=MIB) +
+            unpin, row("lazy:1000", 50, table="mixing", pinned=MIB) +
+            row("lazy:100", 400, pins=10, repins=2, pinned=MIB) +
             row("lazy:100", 600, pins=10, repins=4, pinned=2 * MIB) +
             row("lazy:50", 1) + row("off:1000", 450, 1000000) +
             row("off:1000", 1100))
@@ -308,8 +309,15 @@ class Whole(unittest.TestCase):
                           for row in bench.tables["unpin"]],
                          [("lazy", 50), ("lazy", 100), ("off", 1000)])
         self.assertEqual(list(bench.tables["unpin"][1].values()), [
-            "lazy", 100, 2, 5.0, 5.0, 5.0, 1.5, 1.0, 2.0, 3, 2, 20.0, 1.5,
-            0.5, 0.4, 0.6])
+            "lazy", 100, 2, 5.0, 5.0, 5.0, 1.5, 1.0, 2.0, 3, 2, 20.0, 1.5, 1.0,
+            2.0, 0.5, 0.4, 0.6])
+        self.assertEqual([row["policy"] for row in
+                          bench.tables["unpin-rounds"]], ["lazy"] * 3 + ["off"] * 2)
+        self.assertEqual(list(bench.tables["unpin-rounds"][1].values()), [
+            8, "lazy", 100, 5.0, 2.0, 3.0, 2.0, 300])
+        self.assertEqual([list(row.values()) for row in
+                          bench.tables["unpin-mixing"]],
+                         [[8, "lazy", 1000, 0, 0, 3.0, 1.0, 25]])
 
     def test_trouble(self):
         bench = measured(block, "", "a fault\n", "once more\n")
