@@ -6,8 +6,9 @@ import os
 import socket
 import subprocess
 import tempfile
+import time
 
-from vfio_user_server import VfioUserServer
+from vfio_user_server import PATIENCE, VfioUserServer
 
 CONFIG_ADDRESS, CONFIG_DATA = 0xcf8, 0xcfc
 
@@ -20,7 +21,7 @@ def _listen(path):
     sock = socket.socket(socket.AF_UNIX)
     sock.bind(path)
     sock.listen(1)
-    sock.settimeout(30)
+    sock.settimeout(1)
     return sock
 
 
@@ -87,8 +88,15 @@ class Machine:
         return os.path.join(self.folder.name, name)
 
     def _accept(self, listener):
-        connection, _ = listener.accept()
-        connection.settimeout(60)
+        end = time.monotonic() + PATIENCE
+        while True:
+            try:
+                connection, _ = listener.accept()
+                break
+            except socket.timeout:
+                if not self.alive() or time.monotonic() > end:
+                    raise
+        connection.settimeout(2 * PATIENCE)
         listener.close()
         return connection.makefile("rw")
 
@@ -100,7 +108,7 @@ class Machine:
     def quit(self):
         """Ask QEMU to end, return its exit status."""
         self.qmp("quit")
-        return self.process.wait(20)
+        return self.process.wait(PATIENCE)
 
     def kill(self):
         if self.alive():
@@ -123,7 +131,7 @@ class Machine:
                     if all(word in line for word in words)]
 
     def traced(self, event):
-        """How often a trace event has come up; to be asked after quit()."""
+        """How often a trace event has come up.  QEMU flushes each line."""
         with open(self.path("trace"), errors="replace") as trace:
             return sum(f"{event} " in line for line in trace)
 
@@ -213,7 +221,9 @@ class Machine:
 
 def vfio_user(machine, server, ident, bus="pcie.0", addr=None, **more):
     """The -device argument for a vfio-user device."""
+    # QEMU is as patient with our servers, which are threads of the test.
     device = {"driver": "vfio-user-pci", "id": ident, "bus": bus,
+              "x-msg-timeout": PATIENCE * 1000,
               "socket": {"type": "unix",
                          "path": machine.servers[server].path}, **more}
     if addr is not None:
@@ -239,6 +249,6 @@ def run_once(binary, log, arguments, stdin="", accel="qtest"):
                *arguments]
     print(" ".join(command), file=log, flush=True)
     result = subprocess.run(command, capture_output=True, text=True,
-                            timeout=60, input=stdin, check=False)
+                            timeout=2 * PATIENCE, input=stdin, check=False)
     print(result.stdout, result.stderr, file=log)
     return result

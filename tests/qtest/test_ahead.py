@@ -6,6 +6,7 @@ import threading
 import time
 
 from guest import ABI, endpoint
+from machine import PATIENCE
 from test_hotplug import one_and_a_port, start
 from test_lockless import callers, machine_with_callers
 from test_pins import check_views, ready
@@ -21,7 +22,7 @@ def address(i):
 
 def blocks_of(server):
     """Numbers of the blocks that are mapped."""
-    return sorted((iova - BASE) // BLOCK for iova in server.maps)
+    return sorted((iova - BASE) // BLOCK for iova in list(server.maps))
 
 
 def let_go_together(t, machine, guest, blocks):
@@ -36,6 +37,27 @@ def let_go_together(t, machine, guest, blocks):
     machine.set("unpin-policy", "lazy")
     wait(t, lambda: not machine.counter("pinned-blocks"), "unpinned")
     machine.set("unpin-interval", LONG)
+
+
+def wait_ahead(t, machine, hints):
+    """
+    Until the thread that pins ahead is through with so many hints, and so with
+    all that there have been.
+    """
+    wait(t, lambda: machine.traced("coiommu_ahead") >= hints, "hints")
+    t.equal(machine.traced("coiommu_ahead"), hints, "hints")
+
+
+def wait_quiet(t, machine):
+    """Until the thread that pins ahead has no more hints, seen for a second."""
+    def still():
+        hints = machine.traced("coiommu_ahead")
+        maps = len(machine.servers[0].events)
+        time.sleep(1)
+        return (hints, maps) == (machine.traced("coiommu_ahead"),
+                                 len(machine.servers[0].events))
+
+    wait(t, still, "no more hints")
 
 
 def check_ahead(t, machine, pins, used, unused):
@@ -117,13 +139,15 @@ def test_ahead_limit(t):
         server = machine.servers[0]
         let_go_together(t, machine, guest, range(6))
         t.equal(guest.map(address(0), 4096), ABI.ST_OK, "map")
-        wait(t, lambda: len(server.maps) == 3, "pinned ahead")
+        wait_ahead(t, machine, 1)
         t.equal(guest.pin_bytes(address(30), 4096), ABI.ST_OK, "PIN")
         t.equal(blocks_of(server), [0, 1, 2, 30], "maps")
         check_ahead(t, machine, 2, 0, 0)
         t.equal(guest.map(address(1), 4096), ABI.ST_OK, "map")
         t.equal(guest.map(address(2), 4096), ABI.ST_OK, "map")
         guest.unmap(address(0), 4096)
+        # The neighbours of what stays mapped are another test's.
+        machine.set("ahead", 0)
         machine.set("unpin-interval", 1)
         wait(t, lambda: machine.counter("ahead-used") == 2, "used")
         for i in (1, 2):
@@ -136,11 +160,13 @@ def test_ahead_limit(t):
             t.equal(machine.counter("ahead"), limit, "setting")
             first = 40 + blocks * 12
             before = machine.counter("ahead-pins")
+            hints = machine.traced("coiommu_ahead")
             let_go_together(t, machine, guest, range(first, first + 12))
             t.equal(guest.map(address(first), 4096), ABI.ST_OK, "map")
-            wait(t, lambda: machine.counter("ahead-pins") == before + blocks,
-                 f"pinned ahead with {limit}")
+            wait_ahead(t, machine, hints + bool(limit))
             time.sleep(0.02)
+            t.equal(machine.counter("ahead-pins"), before + blocks,
+                    f"pinned ahead with {limit}")
             t.equal(len(server.maps), 1 + blocks, f"maps with {limit}")
             guest.unmap(address(first), 4096)
             machine.set("unpin-interval", 1)
@@ -156,9 +182,8 @@ def test_ahead_quota(t):
         let_go_together(t, machine, guest, range(5))
         machine.set("max-pinned", 3 * BLOCK)
         t.equal(guest.map(address(0), 4096), ABI.ST_OK, "map")
-        wait(t, lambda: machine.counter("ahead-pins") == 2, "pinned ahead")
+        wait_ahead(t, machine, 1)
         guest.unmap(address(0), 4096)
-        time.sleep(0.02)
         t.equal(blocks_of(server), [0, 1, 2], "maps")
         t.equal(machine.counter("reclaims"), 0, "nothing is reclaimed")
         # Block 0 is idle and was not used lately, but it was asked for.
@@ -242,7 +267,8 @@ def test_ahead_in_nobodys_way(t):
         let_go_together(t, machine, guest, range(2))
         server.hold_at(address(1))
         t.equal(guest.map(address(0), 4096), ABI.ST_OK, "map")
-        t.equal(server.held.wait(10), True, "the map ahead is in progress")
+        t.equal(server.held.wait(PATIENCE), True,
+                "the map ahead is in progress")
         one.pin(address(8), 4096)
         t.equal(one.result(t), ABI.ST_OK, "another block")
         t.equal(guest.pin_bytes(address(9), 4096), ABI.ST_OK,
@@ -252,6 +278,7 @@ def test_ahead_in_nobodys_way(t):
         t.equal(two.ringer.over(), False, "one for the same block waits")
         server.release()
         t.equal(two.result(t), ABI.ST_OK, "and is served")
+        wait_ahead(t, machine, 1)
         t.equal(blocks_of(server), [0, 1, 8, 9], "each mapped once")
         check_ahead(t, machine, 1, 1, 0)
         check_views(t, machine)
@@ -266,7 +293,7 @@ def test_ahead_disable(t):
             let_go_together(t, machine, guest, range(6))
             server.hold_at(address(1))
             t.equal(guest.map(address(0), 4096), ABI.ST_OK, "map")
-            t.equal(server.held.wait(10), True, "the map is in progress")
+            t.equal(server.held.wait(PATIENCE), True, "the map is in progress")
             release = threading.Timer(0.1, server.release)
             release.start()
             if what == "DISABLE":
@@ -293,7 +320,9 @@ def test_ahead_refused(t):
         let_go_together(t, machine, guest, range(4))
         server.fail_at(address(1), errno.ENOMEM)
         t.equal(guest.map(address(0), 4096), ABI.ST_OK, "map")
-        wait(t, lambda: any(e[3] for e in server.events), "refused")
+        wait_ahead(t, machine, 1)
+        t.equal([e[3] for e in server.events if e[3]], [errno.ENOMEM],
+                "errors")
         t.equal(guest.pin_bytes(address(9), 4096), ABI.ST_OK, "PIN")
         t.equal(blocks_of(server), [0, 9], "maps")
         t.equal(guest.published(), [*guest.units(address(0), BLOCK),
@@ -309,7 +338,7 @@ SMALL = 65536
 def storm(t, machine, guest, level):
     """Miss all the time until the level is reached; which blocks it asked."""
     asked = []
-    end = time.monotonic() + 30
+    end = time.monotonic() + PATIENCE
     while machine.counter("escape-level") < level:
         t.equal(time.monotonic() < end and len(asked) < 430, True,
                 f"level {level} in time")
@@ -322,7 +351,8 @@ def storm(t, machine, guest, level):
 
 
 def small_blocks(server):
-    return {iova // SMALL for iova in server.maps}
+    # A copy, as the server may be at work.
+    return {iova // SMALL for iova in list(server.maps)}
 
 
 def test_escape(t):
@@ -335,8 +365,8 @@ def test_escape(t):
         t.equal(guest.pin_bytes(0x700000, MIB), ABI.ST_OK, "PIN")
         t.equal(machine.counter("escape-level"), 0, "level")
         t.equal(machine.counter("escape-blocks"), 0, "blocks")
-        asked = storm(t, machine, guest, 3)
         # While it lasts each pin gets its aligned group.
+        asked = storm(t, machine, guest, 3)
         block, level = asked[-1], 0
         while level != machine.counter("escape-level"):
             level = machine.counter("escape-level")
@@ -355,7 +385,7 @@ def test_escape(t):
         wait(t, lambda: machine.counter("escape-blocks") ==
              len(small_blocks(server)) - 16 - len(asked), "escape-blocks")
         t.equal(machine.counter("pinned-blocks"), len(server.maps), "blocks")
-        wait(t, lambda: not machine.counter("escape-level"), "calm", 30)
+        wait(t, lambda: not machine.counter("escape-level"), "calm")
         before = len(server.maps)
         t.equal(guest.pin_bytes(0x7fff0000, 4096), ABI.ST_OK, "PIN")
         time.sleep(0.02)
@@ -398,21 +428,29 @@ def test_escape_fewer_passes(t):
     with t.machine(coiommu=",block=64K,unpin-policy=timeout,"
                    f"unpin-window={LONG},unpin-interval=20,"
                    "escape-threshold=10", memory="3G") as machine:
-        guest = ready(t, machine, size=2048 * MIB)
-        asked = len(storm(t, machine, guest, 3))
-        # The storm goes on, so the level stays, however slow this machine is.
-        began = time.monotonic()
-        passes = machine.counter("unpin-passes")
-        for i in range(asked, asked + 40):
-            t.equal(guest.pin_bytes((64 + 64 * i) * SMALL, 4096), ABI.ST_OK,
-                    "PIN")
-            time.sleep(0.01)
-        passes = machine.counter("unpin-passes") - passes
-        most = (time.monotonic() - began) / 0.02 / 4 + 2
-        t.equal(machine.counter("escape-level") >= 2, True, "level")
+        # When this machine stands still for seconds it is calm: once more.
+        for _ in range(5):
+            guest = ready(t, machine, size=2048 * MIB)
+            asked = len(storm(t, machine, guest, 3))
+            # The storm goes on, so the level stays.
+            began = time.monotonic()
+            passes = machine.counter("unpin-passes")
+            for i in range(asked, asked + 40):
+                t.equal(guest.pin_bytes((64 + 64 * i) * SMALL, 4096),
+                        ABI.ST_OK, "PIN")
+                time.sleep(0.01)
+            passes = machine.counter("unpin-passes") - passes
+            took = time.monotonic() - began
+            level = machine.counter("escape-level")
+            if level >= 2:
+                break
+            t.equal(took > 1, True, "the level falls only when it is calm")
+            t.equal(guest.disable(), ABI.ST_OK, "DISABLE")
+        most = took / 0.02 / 4 + 2
+        t.equal(level >= 2, True, "level")
         t.equal(passes <= most, True, f"{passes} passes, at most {most:.0f}")
         # And makes them again when it is calm.
-        wait(t, lambda: not machine.counter("escape-level"), "calm", 30)
+        wait(t, lambda: not machine.counter("escape-level"), "calm")
         passes = machine.counter("unpin-passes")
         wait(t, lambda: machine.counter("unpin-passes") > passes + 10, "passes")
 
@@ -428,8 +466,11 @@ def test_ahead_storm(t):
         both = callers(machine)
         t.equal(guest.map(BASE - MIB, 65536), ABI.ST_OK, "map that stays")
         done = 0
-        wide, end = time.monotonic() + 60, None
-        while not end or time.monotonic() < end:
+        wide, end = time.monotonic() + PATIENCE, None
+        # A machine that is busy with other things takes longer.
+        while not end or time.monotonic() < end or (
+                time.monotonic() < end + PATIENCE and
+                not machine.counter("reclaimed-blocks")):
             for i, caller in enumerate(both):
                 if caller.ringer.over():
                     t.equal(caller.status(), ABI.ST_OK, "status")
@@ -453,7 +494,7 @@ def test_ahead_storm(t):
         machine.set("ahead", 0)
         machine.set("escape-threshold", 0)
         machine.set("unpin-policy", "off")
-        time.sleep(0.1)
+        wait_quiet(t, machine)
         pins = [machine.counter(f"ahead-{name}")
                 for name in ("pins", "used", "unused", "bytes")]
         t.equal(pins[0] - pins[1] - pins[2], pins[3] // 65536, "sum")

@@ -6,7 +6,7 @@ import random
 import time
 
 from guest import ABI, BAR, DEVFN, Guest, endpoint
-from machine import plug_vfio_user, vfio_user
+from machine import PATIENCE, plug_vfio_user, vfio_user
 from test_hotplug import (NATIVE, PORT, eject_dimm, express_capability,
                           one_and_a_port, plug_dimm, unplug)
 from test_pins import function_reset, ready
@@ -403,7 +403,7 @@ def test_fallback_hotplug(t):
         master(machine, False)
         check_all(t, machine)
         unplug(t, machine, "d1")
-        t.equal(two.gone.wait(10), True, "connection closed")
+        t.equal(two.gone.wait(PATIENCE), True, "connection closed")
         t.equal((one.maps, machine.counter("fallback-active")), ({}, 0),
                 "maps when it has gone")
         # After ENABLE, beside one that is attached.
@@ -418,7 +418,7 @@ def test_fallback_hotplug(t):
         t.equal(guest.attach(endpoint(1, 0)), ABI.ST_OK, "ATTACH")
         t.equal(machine.counter("fallback-active"), 0, "active")
         unplug(t, machine, "d2")
-        t.equal(two.gone.wait(10), True, "connection closed")
+        t.equal(two.gone.wait(PATIENCE), True, "connection closed")
         t.equal(unmaps(one), [], "unmaps")
 
 

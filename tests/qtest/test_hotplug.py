@@ -5,7 +5,7 @@ import errno
 import time
 
 from guest import ABI, Guest, endpoint
-from machine import QemuError, plug_vfio_user, vfio_user
+from machine import PATIENCE, QemuError, plug_vfio_user, vfio_user
 
 MIB = 1 << 20
 PORT = 7 << 3
@@ -87,7 +87,7 @@ def test_replay_refused(t):
             t.equal("coiommu: cannot map" in message and
                     "Cannot allocate memory" in message, True,
                     f"the error says why ({message})")
-            t.equal(two.gone.wait(10), True, "connection closed")
+            t.equal(two.gone.wait(PATIENCE), True, "connection closed")
             two.fail_never()
             t.equal(two.maps, {}, "maps of the refused container")
             t.equal(one.maps, before, "maps of the other container")
@@ -105,7 +105,7 @@ def test_unplug_last(t):
         server = machine.servers[0]
         t.equal(guest.pin((0x4000, 1024)), (ABI.ST_OK, 1), "PIN")
         unplug(t, machine, "d0")
-        t.equal(server.gone.wait(10), True, "connection closed")
+        t.equal(server.gone.wait(PATIENCE), True, "connection closed")
         t.equal(server.maps, {}, "maps")
         t.equal(machine.counter("pinned-bytes"), 0, "pinned-bytes")
         t.equal(machine.counter("attached-endpoints"), 0, "endpoints")
@@ -130,7 +130,7 @@ def test_unplug_one_of_two(t):
         one, two = machine.servers
         t.equal(guest.pin((0x4000, 1)), (ABI.ST_OK, 1), "PIN")
         unplug(t, machine, "d1")
-        t.equal(two.gone.wait(10), True, "connection closed")
+        t.equal(two.gone.wait(PATIENCE), True, "connection closed")
         t.equal(two.maps, {}, "maps of the one that went")
         t.equal(one.maps, {0x4000000: 2 * MIB}, "maps of the other")
         t.equal(guest.pinned(0x4000000), True, "PINNED")
@@ -266,7 +266,7 @@ def test_dimms_share_block(t):
             time.sleep(0.1)
             t.equal(sorted(one.maps), [a, b, c], "maps while in use")
             guest.unmap(address, size)
-        end = time.monotonic() + 10
+        end = time.monotonic() + PATIENCE
         while machine.counter("pinned-blocks"):
             t.equal(time.monotonic() < end, True, "unpinned in time")
             time.sleep(0.01)

@@ -6,9 +6,10 @@ import threading
 import time
 
 from guest import ABI, BAR, REQUESTS, Guest, endpoint
-from machine import plug_vfio_user, vfio_user_row
+from machine import PATIENCE, plug_vfio_user, vfio_user_row
 from test_hotplug import NATIVE, one_and_a_port, start, unplug
 from test_pins import check_views, function_reset
+from test_unpin import wait
 from virtio_ringer import Ringer
 
 MIB = 1 << 20
@@ -72,7 +73,8 @@ def test_parallel(t):
         server = machine.servers[0]
         server.hold_at(BASE)
         one.pin(BASE, 4096)
-        t.equal(server.held.wait(10), True, "the first map is in progress")
+        t.equal(server.held.wait(PATIENCE), True,
+                "the first map is in progress")
         # Nobody holds the big lock: the monitor and registers answer.
         t.equal(machine.counter("pinned-blocks"), 0, "pinned-blocks")
         t.equal(guest.reg("STATUS"), ABI.STATUS_ENABLED, "STATUS")
@@ -82,8 +84,10 @@ def test_parallel(t):
         t.equal(two.result(t), ABI.ST_OK, "the second request")
         t.equal(guest.pin_bytes(BASE + 4 * MIB, 4096), ABI.ST_OK,
                 "a request with the big lock")
+        requests = machine.counter("requests")
         two.pin(BASE + 2 * MIB - 4096, 8192)
-        time.sleep(0.05)
+        wait(t, lambda: machine.counter("requests") > requests, "it has rung")
+        time.sleep(0.2)
         t.equal(two.ringer.over(), False, "one for the busy block waits")
         t.equal(one.ringer.over(), False, "the first still waits")
         server.release()
@@ -143,14 +147,14 @@ def test_changes_wait(t):
             keeps, goes = machine.servers
             goes.hold_at(BASE)
             one.pin(BASE, 4096)
-            t.equal(goes.held.wait(10), True, "the map is in progress")
+            t.equal(goes.held.wait(PATIENCE), True, "the map is in progress")
             seen = []
             later(0.2, lambda: (seen.append("released"), goes.release()))
             change(guest, machine)
             t.equal(seen, ["released"], f"{what} has waited")
             t.equal(keeps.maps, {}, f"maps after {what}")
             if what == "unplug":
-                t.equal(goes.gone.wait(10), True, "connection closed")
+                t.equal(goes.gone.wait(PATIENCE), True, "connection closed")
             t.equal(goes.maps, {}, f"maps after {what}")
             t.equal(machine.counter("pinned-bytes"), 0, "pinned-bytes")
             t.equal(keeps.violations + goes.violations, [], "violations")
@@ -160,7 +164,7 @@ def slow_pin(t, server, caller, *more):
     """Start a request of 31 blocks, and more, that takes seconds."""
     server.delay = 0.2
     caller.ask(ABI.OP_PIN, ranges=[(BASE >> 12, 62 * MIB >> 12), *more])
-    end = time.monotonic() + 10
+    end = time.monotonic() + PATIENCE
     while not server.maps:
         t.equal(time.monotonic() < end, True, "it has begun")
         time.sleep(0.005)
@@ -268,7 +272,7 @@ def test_storm(t):
         end = time.monotonic() + 5
         # A machine that is busy with other things takes longer.
         while time.monotonic() < end or (plugged <= 3 and
-                                         time.monotonic() < end + 100):
+                                         time.monotonic() < end + PATIENCE):
             for i, caller in enumerate(both):
                 if caller.ringer.over():
                     t.equal(caller.status(), ABI.ST_OK, "status")
@@ -278,7 +282,7 @@ def test_storm(t):
                 plug_vfio_user(machine, 1, f"plug{plugged}", "rp")
                 t.equal(BASE - MIB in two.maps, True, "replayed")
                 unplug(t, machine, f"plug{plugged}")
-                t.equal(two.gone.wait(10), True, "connection closed")
+                t.equal(two.gone.wait(PATIENCE), True, "connection closed")
                 t.equal(two.maps, {}, "maps of the device that went")
                 plugged += 1
         for caller in both:

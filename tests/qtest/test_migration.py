@@ -6,7 +6,7 @@ import os
 import struct
 
 from guest import ABI, BAR, DIRECTORY, SLOTS, Guest, endpoint
-from machine import QemuError, plug_vfio_user, run_once
+from machine import PATIENCE, QemuError, plug_vfio_user, run_once
 from test_hotplug import NATIVE, PORT, only_behind_port, unplug
 from test_unpin import wait
 from vfio_user_server import VfioUserServer
@@ -61,13 +61,13 @@ def migrated(machine):
 
 def save(t, machine, path):
     machine.qmp("migrate", uri=f"file:{path}")
-    wait(t, lambda: migrated(machine), "saved", seconds=60)
+    wait(t, lambda: migrated(machine), "saved")
     t.equal(machine.qmp("query-migrate")["status"], "completed", "migration")
 
 
 def load(t, machine, path):
     machine.qmp("migrate-incoming", uri=f"file:{path}")
-    wait(t, lambda: migrated(machine), "loaded", seconds=60)
+    wait(t, lambda: migrated(machine), "loaded")
 
 
 def test_migration(t):
@@ -118,7 +118,7 @@ def test_migration_blocked(t):
                     "reasons")
             t.equal(os.path.exists(state), False, "a file")
             unplug(t, machine, ident)
-            t.equal(machine.servers[0].gone.wait(10), True,
+            t.equal(machine.servers[0].gone.wait(PATIENCE), True,
                     "connection closed")
             t.equal("blocked-reasons" in machine.qmp("query-migrate"), False,
                     "reasons when it has gone")
@@ -170,7 +170,8 @@ def test_snapshot(t):
         t.equal(machine.qmp("query-status")["status"], "running", "status")
         t.equal(guest.map(BASE, 4096), ABI.ST_OK, "map")
         unplug(t, machine, "d0")
-        t.equal(machine.servers[0].gone.wait(10), True, "connection closed")
+        t.equal(machine.servers[0].gone.wait(PATIENCE), True,
+                "connection closed")
         # Another table, and back to the first.
         t.equal(guest.disable(), ABI.ST_OK, "DISABLE")
         t.equal(guest.enable(64 * MIB), ABI.ST_OK, "ENABLE")
@@ -217,7 +218,7 @@ def test_migration_hostile(t):
         with port_machine(t, extra=("-incoming", "defer"),
                           **small) as machine:
             machine.qmp("migrate-incoming", uri=f"file:{folder}/bad")
-            t.equal(machine.process.wait(60), 1, "exit status")
+            t.equal(machine.process.wait(PATIENCE), 1, "exit status")
             t.equal(len(machine.said("table is not valid here",
                                      f"(status {status})")), 1,
                     f"the message for {bad}")
@@ -236,7 +237,7 @@ def test_migration_hostile(t):
         with port_machine(t, coiommu=f",{option}",
                           extra=("-incoming", "defer"), **small) as machine:
             machine.qmp("migrate-incoming", uri=f"file:{folder}/state")
-            t.equal(machine.process.wait(60), 1, "exit status")
+            t.equal(machine.process.wait(PATIENCE), 1, "exit status")
             t.equal(len(machine.said("units of 2^16 and blocks of 2^21",
                                      "with the same unit")), 1,
                     f"the message for {option}")

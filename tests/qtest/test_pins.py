@@ -5,7 +5,7 @@ import errno
 import time
 
 from guest import ABI, Guest, endpoint
-from machine import vfio_user
+from machine import PATIENCE, vfio_user
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -279,7 +279,7 @@ def test_quit(t):
         t.equal(guest.pin((0x4000, 1)), (ABI.ST_OK, 1), "PIN")
         t.equal(machine.quit(), 0, "exit status")
         for server in machine.servers:
-            t.equal(server.gone.wait(10), True, "connection closed")
+            t.equal(server.gone.wait(PATIENCE), True, "connection closed")
 
 
 def test_late_leaf(t):
@@ -323,7 +323,7 @@ def test_dma_messages(t):
         t.equal(machine.counter("dma-faults"), faults, "dma-faults")
         machine.set("unpin-interval", 5)
         machine.set("unpin-policy", "lazy")
-        end = time.monotonic() + 10
+        end = time.monotonic() + PATIENCE
         while machine.counter("pinned-blocks"):
             t.equal(time.monotonic() < end, True, "unpinned in time")
             time.sleep(0.01)

@@ -4,7 +4,7 @@
 import json
 
 from machine import QemuError
-from vfio_user_server import VfioUserServer
+from vfio_user_server import PATIENCE, VfioUserServer
 
 
 def check(t, want, *arguments):
@@ -94,7 +94,7 @@ def test_vfio_without_coiommu(t):
                          "socket": {"type": "unix", "path": server.path}})
     t.output(["-M", "q35", "-device", device, "-monitor", "stdio"],
              stdin="quit\n")
-    server.gone.wait(10)
+    server.gone.wait(PATIENCE)
     mapped = sum(size for what, _, size, _ in server.events if what == "map")
     t.equal(mapped >= 127 << 20, True,
             "QEMU's default of 128 MiB is mapped up front")

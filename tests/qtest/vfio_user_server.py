@@ -33,6 +33,10 @@ CONFIG_REGION = 7
 CONFIG_SIZE = 256
 COMMAND = 4
 
+# Seconds after which what a test waits for is taken to be lost.  It is no
+# measure of anything: a machine may be slow, or stand still for a while.
+PATIENCE = 120
+
 
 class Failure(Exception):
     """The reply to a message is this errno."""
@@ -61,6 +65,7 @@ class VfioUserServer:
         self._fail_nth = {}     # number of a coming map, from 1 -> errno
         self._replies = queue.Queue()
         self._send_lock = threading.Lock()
+        self._hold_lock = threading.Lock()  # guards what is held
         self._connection = None
         self._config = bytearray(CONFIG_SIZE)
         struct.pack_into("<HH", self._config, 0, 0x1234, 0xd0d0)
@@ -83,11 +88,13 @@ class VfioUserServer:
     def hold_at(self, iova):
         """Don't reply to maps at this address until release()."""
         self.held.clear()
-        self._hold_at.add(iova)
+        with self._hold_lock:
+            self._hold_at.add(iova)
 
     def release(self):
-        self._hold_at.clear()
-        replies, self._held_replies = self._held_replies, []
+        with self._hold_lock:
+            self._hold_at.clear()
+            replies, self._held_replies = self._held_replies, []
         with self._send_lock:
             for reply in replies:
                 self._connection.sendall(reply)
@@ -119,7 +126,7 @@ class VfioUserServer:
         """QEMU is gone: wait until everything that it sent has been seen."""
         self._listener.close()
         if self.connected.is_set():
-            self.gone.wait(10)
+            self.gone.wait(PATIENCE)
 
     # ---- the protocol ----
 
@@ -131,7 +138,7 @@ class VfioUserServer:
             self._connection.sendall(
                 HEADER.pack(0x7000 + command, command, 16 + len(body), 0, 0) +
                 body)
-        flags, error, reply = self._replies.get(timeout=10)
+        flags, error, reply = self._replies.get(timeout=PATIENCE)
         if flags & ERROR:
             return error
         return reply
@@ -153,8 +160,9 @@ class VfioUserServer:
             print(f"{self.path}: gone, {len(self.maps)} maps left",
                   file=self.log)
             connection.close()
-            self.gone.set()
+            # Who has seen that it is gone doesn't find it connected.
             self.connected.clear()
+            self.gone.set()
 
     def _receive(self, connection, size, fds):
         data = b""
@@ -192,15 +200,22 @@ class VfioUserServer:
         if not flags & NO_REPLY:
             out = HEADER.pack(ident, command, HEADER.size + len(reply),
                               REPLY | (ERROR if error else 0), error)
-            if command == DMA_MAP and \
-                    struct.unpack_from("<Q", body, 16)[0] in self._hold_at:
-                self._held_replies.append(out + reply)
-                self.held.set()
-                return True
             if command == DMA_MAP:
+                if self._hold(struct.unpack_from("<Q", body, 16)[0],
+                              out + reply):
+                    return True
                 time.sleep(self.delay)
             with self._send_lock:
                 connection.sendall(out + reply)
+        return True
+
+    def _hold(self, iova, reply):
+        """Keep a reply until release(), if this map is to be held."""
+        with self._hold_lock:
+            if iova not in self._hold_at:
+                return False
+            self._held_replies.append(reply)
+        self.held.set()
         return True
 
     def _dispatch(self, command, body):

@@ -10,6 +10,8 @@ KVM.  The disk holds the number of the slot.
 import struct
 import time
 
+from vfio_user_server import PATIENCE
+
 BAR = 0xfd000000
 BAR_STEP = 0x10000
 NOTIFY = 0x3000
@@ -95,9 +97,9 @@ class Ringer:
         """Has the doorbell write returned?"""
         return self.machine.read(self.used + 2, 2) == self.rung & 0xffff
 
-    def wait(self, seconds=10):
+    def wait(self):
         """Until it has; false if that takes too long."""
-        end = time.monotonic() + seconds
+        end = time.monotonic() + PATIENCE
         while not self.over():
             if time.monotonic() > end:
                 return False
