@@ -33,15 +33,19 @@ _apt() {
 # well.  Debian's are known by the label in their package lists; a machine
 # without lists gets some, below the build folder.
 _apt_machine_repos() {
-    local repos
+    local repos pause
     repos=$(_apt_indextargets)
     if [ -z "$repos" ]; then
         mkdir -p "$APT_ROOT/machine-lists/partial"
         _apt_conf_quiet >"$APT_ROOT/machine.conf"
         local own=(-c "$APT_ROOT/machine.conf"
             -o "Dir::State::Lists=$APT_ROOT/machine-lists")
-        apt-get "${own[@]}" update >"$COIOMMU_LOGS/apt-machine.log" 2>&1 || true
-        repos=$(_apt_indextargets "${own[@]}")
+        for pause in 5 20 ''; do
+            apt-get "${own[@]}" update >"$COIOMMU_LOGS/apt-machine.log" 2>&1 || true
+            repos=$(_apt_indextargets "${own[@]}")
+            [ -z "$repos" ] && [ -n "$pause" ] || break
+            sleep "$pause"
+        done
     fi
     echo "$repos"
 }
@@ -116,10 +120,19 @@ APT::Default-Release "";
 END
 }
 
+# A list that can't be had at the moment is no error to apt-get: it is left out, and
+# what it names would seem to have gone from the archive.  So all lists are asked for
+# a few times, before it goes on with those that there are.
 _apt_update() {
+    local pause
     mkdir -p "$APT_ROOT/lists/partial" "$APT_ROOT/cache/archives/partial" \
         "$APT_DEBS"
     _apt_conf >"$APT_ROOT/apt.conf"
+    for pause in 5 20; do
+        _apt apt-get update --error-on=any && return 0
+        echo "--- trying again in $pause s"
+        sleep "$pause"
+    done
     _apt apt-get update
 }
 
@@ -165,12 +178,16 @@ apt_fetch() {
     stamp_set "$stamp" "$key"
 }
 
-# _apt_retry CMD...: our lists may be older than the archive: if CMD fails,
-# update them and try again.  CMD checks its commands itself.
+# _apt_retry CMD...: our lists may be older than the archive, and the network may
+# fail: if CMD fails, update them and try again, twice.  CMD checks its commands itself.
 _apt_retry() {
-    "$@" && return 0
-    echo "--- trying again with fresh package lists"
-    _apt apt-get update
+    local pause
+    for pause in 5 20; do
+        "$@" && return 0
+        echo "--- trying again with fresh package lists, in $pause s"
+        sleep "$pause"
+        _apt apt-get update || true
+    done
     "$@"
 }
 

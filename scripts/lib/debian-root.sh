@@ -9,18 +9,35 @@
 # DIR, from SUITES (the first one, and those that add to it, as one word).  Done
 # once for each DIR and list; checks each command itself.
 debian_root_make() {
-    local dir=$1 suites=$2 key="${*:2}" sources
+    local dir=$1 suites=$2 key="${*:2}" sources pause
 
     shift 2
     ! stamp_ok "$dir.made" "$key" || return 0
     [ "$(id -u)" -eq 0 ] || die "making a Debian system needs root (chroot)"
     apt_root || return 1
-    rm -rf "$dir" "$dir.made" "$dir.new"
+    rm -rf "$dir" "$dir.made"
     mkdir -p "${dir%/*}"
     sources=$(grep -E "^deb .* (${suites// /|}) " "$APT_ROOT/sources.list") ||
         return 1
     # How the machine reaches its mirror; mmdebstrap reads nothing of it.
     apt-config dump | sed -n '/^Acquire::[^ ]*[Pp]roxy/p' >"$dir.apt.conf"
+    # The network may fail.
+    for pause in 5 20 ''; do
+        ! _debian_root_bootstrap "$dir" "${suites%% *}" "$sources" "$@" || break
+        [ -n "$pause" ] || return 1
+        echo "--- trying again in $pause s"
+        sleep "$pause"
+    done
+    mv "$dir.new" "$dir" || return 1
+    stamp_set "$dir.made" "$key"
+}
+
+# _debian_root_bootstrap DIR SUITE SOURCES PACKAGE...: the system, as DIR.new.
+_debian_root_bootstrap() {
+    local dir=$1 suite=$2 sources=$3
+
+    shift 3
+    rm -rf "$dir.new"
     # Files 3 to 9 are closed because mmdebstrap gives one of its own to a shell
     # that knows single digits only.  INITRD=No: a kernel that is installed
     # makes no initramfs.
@@ -28,10 +45,8 @@ debian_root_make() {
         --aptopt="$dir.apt.conf" --aptopt='Acquire::Retries "3"' \
         --aptopt='APT::Install-Recommends "false"' \
         --dpkgopt=force-unsafe-io --include="$*" \
-        "${suites%% *}" "$dir.new" - <<<"$sources" \
-        3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&- || return 1
-    mv "$dir.new" "$dir" || return 1
-    stamp_set "$dir.made" "$key"
+        "$suite" "$dir.new" - <<<"$sources" \
+        3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&-
 }
 
 # debian_root_run DIR CMD...: run a command in the system in DIR.  Whatever it

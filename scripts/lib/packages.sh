@@ -75,12 +75,15 @@ _packages_missing() {
 }
 
 _packages_install() {
-    local options=(-y --no-install-recommends -o DPkg::Lock::Timeout=300)
+    local options=(-y --no-install-recommends -o DPkg::Lock::Timeout=300) pause
     export DEBIAN_FRONTEND=noninteractive
     # A fresh machine may have no package lists, or lists so old that they name
-    # files the mirror no longer has: update and try again.
-    apt-get install "${options[@]}" "$@" && return 0
-    echo "--- trying again with fresh package lists"
-    apt-get update
+    # files the mirror no longer has, and the network may fail: update and try again.
+    for pause in 0 20; do
+        apt-get install "${options[@]}" "$@" && return 0
+        echo "--- trying again with fresh package lists, in $pause s"
+        sleep "$pause"
+        apt-get update || true
+    done
     apt-get install "${options[@]}" "$@"
 }
