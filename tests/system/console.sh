@@ -20,7 +20,8 @@ cat >"$job/run" <<'END'
 . /job/vm.sh
 read -ra VM_QEMU <<<"$VM_QEMU_CMD"
 VM_LOGS=/job/vm
-vm_up keep 512M || { echo "$VM_ERROR"; exit 1; }
+# Twice, as TCG kills or stalls VMs now and then (docs/internals.md).
+vm_up keep 512M || { vm_kill && vm_up keep 512M; } || { echo "$VM_ERROR"; exit 1; }
 vm_shell /dev/ttyS1
 END
 rig_run keep 2560 240 --console
