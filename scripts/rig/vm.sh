@@ -25,6 +25,9 @@
 #   VM_PINNED     bytes pinned now, VM_PEAK the most seen
 #   VM_SAID       what the guest reported: "@rig KEY VALUE" lines
 #   VM_SILENT     not empty: the guest has stopped answering; a sentence
+#
+# VMs that fell silent, and didn't end with an error, have a line in VM_LOGS/silent,
+# which nobody here removes: TCG does that to them now and then (docs/internals.md).
 
 # KVM guest, nothing in it that wasn't asked for.  The guest's command line
 # leaves out what only costs time under emulation.
@@ -179,6 +182,8 @@ vm_start() {
     VM_PID=$!
     if ! { vm_qmp qmp_capabilities && vm_qmp query-status; }; then
         _vm_stacks
+        # One that has said why not has ended.
+        ! kill -0 "$VM_PID" 2>/dev/null || _vm_silent "QEMU doesn't answer"
         vm_kill
         return 1
     fi
@@ -195,6 +200,12 @@ _vm_stacks() {
         [ -e "$task/comm" ] || continue
         cat "$task/comm" "$task/syscall" "$task/stack" 2>/dev/null
     done >"$VM_LOGS/$VM_NAME.stacks" || true
+}
+
+# _vm_silent WHY
+_vm_silent() {
+    VM_SILENT=$1
+    echo "$VM_NAME: $1" >>"$VM_LOGS/silent"
 }
 
 # The end of it, whatever state it is in.
@@ -260,8 +271,14 @@ vm_wait() {
         fi
         vm_now now
     done
-    VM_SILENT="the guest didn't report '$1' in $2 s"
-    kill -0 "$VM_PID" 2>/dev/null || VM_SILENT="QEMU ended before the guest reported '$1'"
+    if kill -0 "$VM_PID" 2>/dev/null; then
+        _vm_silent "the guest didn't report '$1' in $2 s"
+    elif wait "$VM_PID"; then
+        # That is the end of a guest that has panicked.
+        _vm_silent "QEMU ended before the guest reported '$1'"
+    else
+        VM_SILENT="QEMU ended with status $? before the guest reported '$1'"
+    fi
     echo "$VM_NAME: $VM_SILENT; the end of the guest's log:"
     tail -n 5 "$VM_LOGS/$VM_NAME.serial"
     # Where its CPU is, for whoever has to find out why.

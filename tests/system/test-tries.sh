@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# shellcheck shell=bash
+#
+# Tests of what runs the scenarios (lab-tries.sh, tests/lib/lab.sh), with functions in
+# place of VMs and hosts: what is tried a second time, and what is not.  Sourced by
+# tests/system/run.
+
+# A scenario's second try: for a VM that has fallen silent and nothing else.
+test_tries() (
+    # shellcheck source=tests/system/lab-tries.sh
+    . "$COIOMMU_TOP/tests/system/lab-tries.sh"
+    # shellcheck disable=SC2034  # lab_try's
+    VM_LOGS=$(mktemp -d) faults=0
+    # shellcheck disable=SC2317  # called by lab_try
+    {
+        host_mark() { echo try; }
+        host_log() { :; }
+        host_faults() { echo "$faults"; }
+        vm_kill() { :; }
+        expect_quiet_host() { :; }
+        silent() {
+            echo "vm: is silent" >"$VM_LOGS/silent"
+            false
+            echo "went on"
+        }
+        good() { :; }
+        wrong() { exit 1; }
+        hostile() { silent; }
+        noisy() { expect_quiet_host() { false; }; }
+        once_silent() {
+            [ -e "$VM_LOGS/been-here" ] || { touch "$VM_LOGS/been-here"; silent; }
+        }
+    }
+    # outcome SCENARIO STATUS TRIES: that is what comes of it.
+    outcome() {
+        local said tries
+        # Not in a subshell, as in lab.sh, and `set -e` must not end this at once.
+        set +e
+        lab_scenario "$1" >"$VM_LOGS/said"
+        set -e
+        said=$(cat "$VM_LOGS/said")
+        tries=$(grep -cx try <<<"$said")
+        echo "$1: status $STATUS after $tries tries: $said"
+        [ "$STATUS" -eq "$2" ] && [ "$tries" -eq "$3" ] && [[ $said != *"went on"* ]] &&
+            [ "$(grep -cx 'twice: vm: is silent' "$VM_LOGS/said")" -eq $(($3 - 1)) ]
+    }
+    outcome good 0 1
+    outcome wrong 1 1
+    outcome noisy 1 1
+    outcome silent 1 2
+    outcome once_silent 0 2
+    outcome hostile 1 1
+    outcome wrong 1 1
+    # shellcheck disable=SC2034  # host_faults'
+    faults=1
+    outcome silent 1 1
+    rm -r "$VM_LOGS"
+)
+
+# A host that dies is booted once more, for the scenarios that it hasn't run.
+test_host_dies() (
+    COIOMMU_LOGS=$(mktemp -d) RIG=$COIOMMU_LOGS
+    # shellcheck disable=SC2317  # called by lab_run
+    rig_run() {
+        touch "$COIOMMU_LOGS/$1".{l0,l1}.log
+        boots=$((boots + 1))
+        local results=$RIG/jobs/$1/results
+        mkdir -p "$results"
+        if [ "$boots" -le "$deaths" ]; then
+            echo 0 >"$results/one"
+            return 1
+        fi
+        echo 0 | tee "$results/one" "$results/two" >/dev/null
+    }
+    # outcome STATUS BOOTS: of a host that dies so many times.
+    outcome() {
+        local rc=0 boots=0
+        rm -rf "$RIG/jobs"
+        lab_run it 10 one two >"$COIOMMU_LOGS/said" || rc=$?
+        cat "$COIOMMU_LOGS/said"
+        [ $rc -eq "$1" ] && [ "$boots" -eq "$2" ] &&
+            [ "$(grep -c '^twice: the host died' "$COIOMMU_LOGS/said")" -eq $(($2 - 1)) ]
+    }
+    deaths=0 && outcome 0 1
+    deaths=1 && outcome 0 2
+    deaths=2 && outcome 1 2
+    rm -r "$COIOMMU_LOGS"
+)
