@@ -140,10 +140,11 @@ vm_get() {
 # vm_accounts_agree ID BYTES: what coIOMMU's device counts as pinned is what the kernel
 # counts, which may have up to BYTES more: VFIO maps ROMs besides.  The two are in
 # VM_RETURN and VM_PINNED.  One is read after the other, and the unpin thread may come
-# in between: so they are read until they agree, up to ten times in 3 s.
+# in between, again and again in a guest that is busy on a slow host: so they are read
+# until they agree, up to 100 times in 30 s.
 vm_accounts_agree() {
     local try more
-    for try in {1..10}; do
+    for try in {1..100}; do
         [ "$try" = 1 ] || sleep 0.3
         vm_get "$1" pinned-bytes || return 1
         vm_sample

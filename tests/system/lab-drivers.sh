@@ -37,10 +37,10 @@ expect_devices() {
     [ "$VALUE" -eq "$2" ] || fail "$VALUE devices do DMA untracked, not $2"
 }
 
-# Something is pinned, for devices that are tracked, and not much, within 30 s.
+# Something is pinned, for devices that are tracked, and not much, within a minute.
 expect_few_pinned() {
     local tries
-    for ((tries = 0; tries < 150; tries++)); do
+    for ((tries = 0; tries < 300; tries++)); do
         counter pinned-bytes >/dev/null
         [ "$VALUE" -gt "$FEW" ] || break
         sleep 0.2
@@ -163,10 +163,13 @@ refuse() {
 
 # plug_in: the disk, behind the root port.
 plug_in() {
-    vm_qmp device_add "{$vfio_json,\"host\":\"$disk\",\"id\":\"disk0\",\"bus\":\"rp0\"}" ||
-        fail "$VM_ERROR"
-    vm_run 60 'wait_for 30 eval "[ -n \"\$(pci_of_class 0x0108)\" ]"'
-    vm_run 60 guest_nvme_up
+    local tries=0
+    until vm_qmp device_add "{$vfio_json,\"host\":\"$disk\",\"id\":\"disk0\",\"bus\":\"rp0\"}"; do
+        [[ $VM_ERROR == *"already attached"* ]] && [ $((tries++)) -lt 60 ] || fail "$VM_ERROR"
+        sleep 0.5
+    done
+    vm_run 120 'wait_for 30 eval "[ -n \"\$(pci_of_class 0x0108)\" ]"'
+    vm_run 120 guest_nvme_up
 }
 
 # Pull it out.

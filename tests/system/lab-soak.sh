@@ -306,7 +306,7 @@ host_unbind() {
 
 # soak_both SEED COUNT: the soak of COUNT actions, half of them in each VM.
 soak_both() {
-    local vm pids=() before pid bad=0 begin=$SECONDS
+    local vm pids=() pid bad=0 begin=$SECONDS
     cp /job/dma-entries /tmp/
     cat "$VM_INITRD" /job/soak.cpio >/tmp/soak-initrd
     VM_INITRD=/tmp/soak-initrd VM_APPEND+=" suspend.pm_test_delay=0"
@@ -315,7 +315,7 @@ soak_both() {
     echo 1 >/proc/sys/vm/compact_memory
     echo $SOAK_HUGE >$HUGE_PAGES/nr_hugepages
     [ "$(cat $HUGE_PAGES/free_hugepages)" -eq $SOAK_HUGE ] || fail "the host has no huge pages"
-    before=$(host_pinned)
+    expect_host_idle
     rm -f /tmp/soak-stop
     # In turns, for the numbers of another seed would not be independent of this one's.
     soak_plan "$1" "$2" >/tmp/soak.plan
@@ -347,7 +347,7 @@ soak_both() {
     # Everything is back.
     [ "$(cat $HUGE_PAGES/free_hugepages)" -eq $SOAK_HUGE ] || fail "huge pages are lost"
     echo 0 >$HUGE_PAGES/nr_hugepages
-    expect_host_pinned "$before"
+    expect_host_idle
     host_unbind $SOAK_NIC
     echo "cost: $(cat /job/soak-*.done | wc -l) actions in $((SECONDS - begin)) s," \
         "$(grep -hx started /job/soak-*.log | wc -l) starts of QEMU"

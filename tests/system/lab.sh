@@ -93,12 +93,13 @@ host_pinned() {
         END { print n }' /proc/vmstat
 }
 
-# expect_host_pinned PAGES: so many are pinned, within 30 s.
-expect_host_pinned() {
+# expect_host_idle: as many pages are pinned as before the first VM, within 30 s: the
+# kernel ends some of a process's work after the process.
+expect_host_idle() {
     local tries=0
-    while [ "$(host_pinned)" -ne "$1" ]; do
+    while [ "$(host_pinned)" -ne "$HOST_IDLE" ]; do
         [ $((tries++)) -lt 60 ] ||
-            fail "the host had $1 pages pinned before and has $(host_pinned) now"
+            fail "the host had $HOST_IDLE pages pinned before and has $(host_pinned) now"
         sleep 0.5
     done
 }
@@ -158,15 +159,14 @@ reboot() {
 # QEMU ends in the middle of I/O: the host's kernel lets go of everything.  (That the
 # next VM finds the devices in order is seen in whatever comes next, and in quit_anytime.)
 quit_busy() {
-    local before
-    before=$(host_pinned)
+    expect_host_idle
     busy_guest quit_busy "${coiommu[@]}" "${assigned[@]}"
     vm_run 20 guest_load
     sleep 2
     expect_few_pinned
-    [ "$(host_pinned)" -gt "$before" ] || fail "the host's kernel has nothing pinned"
+    [ "$(host_pinned)" -gt "$HOST_IDLE" ] || fail "the host's kernel has nothing pinned"
     vm_quit || fail "QEMU ended with status $VM_STATUS"
-    expect_host_pinned "$before"
+    expect_host_idle
 }
 
 # The guest takes a device out and puts it back while the other is in use.
@@ -270,6 +270,7 @@ host_bind "$disk"
 host_bind "$nic"
 host_bind "$edu"
 mkdir -p /job/results "$VM_LOGS"
+HOST_IDLE=$(host_pinned)
 for scenario in "$@"; do
     echo "@say scenario $scenario"
     [ ! -s "/job/results/$scenario" ] || continue
