@@ -175,8 +175,9 @@ _rig_arguments() {
         -monitor "unix:$job.monitor,server=on,wait=off"
         -kernel "$RIG/l1/vmlinux" -initrd "$RIG/l1/initrd"
         -append "console=ttyS0 panic=-1 mitigations=off nokaslr tsc=reliable
- no_timer_check rcupdate.rcu_expedited=1 random.trust_cpu=on audit=0 apparmor=0
- init_on_alloc=0 nmi_watchdog=0 nowatchdog cryptomgr.notests quiet loglevel=4
+ no_timer_check rcupdate.rcu_expedited=1 rcupdate.rcu_cpu_stall_suppress=1
+ random.trust_cpu=on audit=0 apparmor=0 init_on_alloc=0 nmi_watchdog=0
+ nowatchdog cryptomgr.notests quiet loglevel=4
  intel_iommu=on"
         -device "intel-iommu,intremap=on"
         -virtfs "local,path=$job,mount_tag=job,security_model=none,multidevs=remap"
@@ -222,7 +223,7 @@ rig_run() {
         timeout --foreground "$limit" "$RIG_QEMU" "${RIG_ARGS[@]}" \
             -chardev stdio,id=user,signal=off -serial chardev:user 2>"$errors" <&0 &
     else
-        timeout --foreground "$limit" "$RIG_QEMU" "${RIG_ARGS[@]}" \
+        timeout --foreground -k 30 "$limit" "$RIG_QEMU" "${RIG_ARGS[@]}" \
             >"$errors" 2>&1 </dev/null &
     fi
     qemu=$!
@@ -233,7 +234,9 @@ rig_run() {
     wait "$qemu" || rc=$?
     wait "$reader" || true
     trap - EXIT
-    [ "$rc" -ne 124 ] || { say "L1 was stopped after $limit s: see $log"; return 1; }
+    # 137: it had to be killed.
+    [ "$rc" -ne 124 ] && [ "$rc" -ne 137 ] ||
+        { say "L1 was stopped after $limit s: see $log"; return 1; }
     [ "$rc" -eq 0 ] || { say "L0's QEMU ended with status $rc: see $errors"; return 1; }
     [ -s "$job/status" ] || { say "L1's job didn't end: see $log"; return 1; }
     return "$(cat "$job/status")"

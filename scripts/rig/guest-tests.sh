@@ -214,7 +214,7 @@ guest_nic_start() {
 
 guest_nic_up() {
     guest_nic_start && wait_for 20 nic_has_carrier "$(nic)" &&
-        udhcpc -i "$(nic)" -n -q -t 10 -T 1 -s /rig/guest-dhcp
+        udhcpc -i "$(nic)" -n -q -t 30 -T 1 -s /rig/guest-dhcp
 }
 
 # The default gateway.

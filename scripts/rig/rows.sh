@@ -140,7 +140,7 @@ guest_tests() {
     NVME_OK=- NET_OK=-
     # The link comes up while the disk is tested.
     for bdf in $devices; do
-        [ "$(host_kind "$bdf")" != net ] || vm_run 60 guest_nic_start || true
+        [ "$(host_kind "$bdf")" != net ] || vm_run 120 guest_nic_start || true
     done
     for bdf in $devices; do
         kind=$(host_kind "$bdf")
@@ -148,14 +148,14 @@ guest_tests() {
         nvme)
             NVME_OK=1
             if [ "$destroy" = yes ]; then
-                vm_run 120 "guest_nvme $slot" || NVME_OK=0
+                vm_run 300 "guest_nvme $slot" || NVME_OK=0
             else
-                vm_run 120 guest_nvme_readonly || NVME_OK=0
+                vm_run 300 guest_nvme_readonly || NVME_OK=0
             fi
             ;;
         net)
             NET_OK=1
-            vm_run 180 "guest_net $peer" || NET_OK=0
+            vm_run 300 "guest_net $peer" || NET_OK=0
             ;;
         esac
     done
@@ -184,7 +184,7 @@ test_row() {
     [ "${VM_SAID[coiommu]:-}" = $want ] ||
         problem "$mode $size: the guest's coiommu is '${VM_SAID[coiommu]:-}', not '$want'"
     guest_tests "$slot"
-    vm_run 20 guest_dmesg_ok || problem "$mode $size: the guest's kernel complains"
+    vm_run 120 guest_dmesg_ok || problem "$mode $size: the guest's kernel complains"
     vm_sample
     FINAL=$VM_PINNED
     counters "$mode" "$size"

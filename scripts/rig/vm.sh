@@ -30,9 +30,12 @@
 # which nobody here removes: TCG does that to them now and then (docs/internals.md).
 
 # KVM guest, nothing in it that wasn't asked for.  The guest's command line
-# leaves out what only costs time under emulation.
+# leaves out what only costs time under emulation, and complaints (nowatchdog,
+# rcu_cpu_stall_suppress) about a host that stood still for a while: a guest that
+# hangs doesn't answer, and that is seen.
 VM_APPEND="console=ttyS0 panic=-1 quiet loglevel=4 mitigations=off nokaslr
     tsc=reliable no_timer_check rcupdate.rcu_expedited=1 random.trust_cpu=on
+    rcupdate.rcu_cpu_stall_suppress=1
     audit=0 apparmor=0 init_on_alloc=0 nowatchdog cryptomgr.notests"
 
 declare -A VM_SAID=()
@@ -104,7 +107,7 @@ vm_qmp() {
     VM_RETURN='' VM_ERROR=''
     printf '{"execute":"%s"%s}\n' "$command" \
         "${arguments:+,\"arguments\":$arguments}" >&"$VM_QMP_IN"
-    while _vm_line "$VM_QMP_OUT" VM_QMP_PARTIAL "${VM_QMP_TIMEOUT_US:-60000000}"; do
+    while _vm_line "$VM_QMP_OUT" VM_QMP_PARTIAL "${VM_QMP_TIMEOUT_US:-120000000}"; do
         case $VM_LINE in
         '{"return":'*)
             VM_RETURN=${VM_LINE#'{"return": '}
@@ -244,7 +247,7 @@ vm_end() {
 # error.
 vm_quit() {
     vm_qmp quit || true
-    vm_end "${1:-60}" "'quit'"
+    vm_end "${1:-120}" "'quit'"
 }
 
 # ---- the guest --------------------------------------------------------------
@@ -296,7 +299,7 @@ vm_boot() {
 # vm_up NAME MEM ARGUMENTS...: vm_start and vm_boot; VM_ERROR says what failed.
 vm_up() {
     vm_start "$@" || return 1
-    vm_boot 120 && return 0
+    vm_boot 240 && return 0
     VM_ERROR="the guest doesn't boot"
     return 1
 }

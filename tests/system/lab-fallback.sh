@@ -21,19 +21,19 @@ unaware() {
     counter fallback-pins
     [ "$VALUE" -eq 0 ] || fail "something did DMA before there was a driver"
     expect_unpinned
-    vm_run 120 "guest_nvme 0"
+    vm_run 300 "guest_nvme 0"
     expect_devices 0 1
     expect_all_pinned
-    vm_run 90 guest_net
+    vm_run 300 guest_net
     expect_devices 0 2
     expect_all_pinned
     counter fallback-pin-ns
     echo "cost: $((VALUE / 1000)) us to pin all of $MEM for a guest without the driver"
-    vm_run 20 guest_dmesg_ok
-    vm_run 60 'pci_of_class 0x0108 >/sys/bus/pci/drivers/nvme/unbind'
+    vm_run 120 guest_dmesg_ok
+    vm_run 120 'pci_of_class 0x0108 >/sys/bus/pci/drivers/nvme/unbind'
     expect_devices 0 1
     expect_all_pinned
-    vm_run 60 guest_unbind
+    vm_run 120 guest_unbind
     expect_unpinned
     vm_quit
     grep 'used without' "$VM_LOGS/unaware.qemu"
@@ -45,13 +45,13 @@ firmware() {
     counter fallback-pins
     [ "$VALUE" -eq 1 ] || fail "all memory was pinned $VALUE times"
     expect_all_pinned
-    vm_run 120 "guest_nvme 0"
+    vm_run 300 "guest_nvme 0"
     expect_devices 1 0
     expect_few_pinned
-    vm_run 90 guest_net
+    vm_run 300 guest_net
     expect_few_pinned
     counter fallback-pins
     [ "$VALUE" -eq 1 ] || fail "all memory was pinned $VALUE times"
-    vm_run 20 guest_dmesg_ok
+    vm_run 120 guest_dmesg_ok
     vm_quit
 }

@@ -13,7 +13,7 @@ next_kernel() {
 
 # await_kernel COIOMMU: another kernel comes up, with the driver "bound" or "unbound".
 await_kernel() {
-    vm_wait booted 150
+    vm_wait booted 240
     [ "${VM_SAID[coiommu]}" = "$1" ] || fail "the driver is ${VM_SAID[coiommu]}, not $1"
 }
 
@@ -27,7 +27,7 @@ expect_abandoned() {
 
 # go_to COMMAND COIOMMU: the guest goes to it now, while disk and NIC are busy.
 go_to() {
-    vm_run 20 guest_load
+    vm_run 120 guest_load
     sleep 1
     VM_SAID[coiommu]=''
     vm_send "$1"
@@ -39,7 +39,7 @@ kexec_unaware() {
     with_tools
     VM_APPEND+=" retain_initrd"
     busy_guest kexec_unaware -trace coiommu_abandoned "${coiommu[@]}" "${assigned[@]}"
-    vm_run 60 "nvme_raw_check 5"
+    vm_run 300 "nvme_raw_check 5"
     kept=${VM_SAID[nvme_raw]}
     expect_devices 2 0
     expect_few_pinned
@@ -49,21 +49,21 @@ kexec_unaware() {
     expect_abandoned 0
     expect_devices 0 0
     expect_unpinned
-    vm_run 60 guest_nvme_up
+    vm_run 120 guest_nvme_up
     expect_all_pinned
-    vm_run 60 "nvme_raw_same $kept"
-    vm_run 60 "nvme_raw_check 0"
-    vm_run 90 "guest_net $PEER"
+    vm_run 120 "nvme_raw_same $kept"
+    vm_run 300 "nvme_raw_check 0"
+    vm_run 300 "guest_net $PEER"
     expect_devices 0 2
     next_kernel load
-    vm_run 20 guest_dmesg_ok
+    vm_run 120 guest_dmesg_ok
     go_to "kexec exec"
     await_kernel bound
     expect_unpinned
-    vm_run 60 guest_nvme_up
-    vm_run 60 "nvme_raw_same $kept"
-    vm_run 120 "guest_nvme 1"
-    vm_run 90 guest_net
+    vm_run 120 guest_nvme_up
+    vm_run 120 "nvme_raw_same $kept"
+    vm_run 300 "guest_nvme 1"
+    vm_run 300 guest_net
     expect_devices 2 0
     expect_few_pinned
     finish_guest
@@ -76,7 +76,7 @@ crashed() {
     VM_APPEND+=" retain_initrd"
     VM_APPEND+=" crashkernel=320M" busy_guest "$1" -trace coiommu_abandoned \
         "${coiommu[@]}" "${assigned[@]}"
-    vm_run 60 "nvme_raw_check 5"
+    vm_run 300 "nvme_raw_check 5"
     KEPT=${VM_SAID[nvme_raw]}
     expect_devices 2 0
     expect_few_pinned
@@ -106,40 +106,40 @@ crash_unaware() {
     expect_all_pinned
     dump
     expect_devices 0 2
-    vm_run 20 guest_dmesg_ok
-    vm_run 60 guest_unbind
+    vm_run 120 guest_dmesg_ok
+    vm_run 120 guest_unbind
     expect_unpinned
     vm_quit
 }
 
 # What was on the disk is there; the disk and the NIC work, and take the dump.
 dump() {
-    vm_run 60 guest_nvme_up
-    vm_run 60 "nvme_raw_same $KEPT"
-    vm_run 90 "guest_net $PEER"
-    vm_run 120 "guest_nvme 0"
-    vm_run 60 'dd if=/proc/vmcore of=/dev/nvme0n1 bs=64k count=128 conv=fsync'
-    vm_run 60 'echo 3 >/proc/sys/vm/drop_caches; cmp -n 8388608 /dev/nvme0n1 /proc/vmcore'
+    vm_run 120 guest_nvme_up
+    vm_run 120 "nvme_raw_same $KEPT"
+    vm_run 300 "guest_net $PEER"
+    vm_run 300 "guest_nvme 0"
+    vm_run 120 'dd if=/proc/vmcore of=/dev/nvme0n1 bs=64k count=128 conv=fsync'
+    vm_run 120 'echo 3 >/proc/sys/vm/drop_caches; cmp -n 8388608 /dev/nvme0n1 /proc/vmcore'
 }
 
 # Suspend to RAM, with mappings that outlive it.
 asleep() {
     local VM_KERNEL=/job/vmlinuz
     busy_guest asleep "${coiommu[@]}" "${assigned[@]}"
-    vm_run 120 "guest_nvme 0"
-    vm_run 60 "net_bulk_check $PEER"
+    vm_run 300 "guest_nvme 0"
+    vm_run 300 "net_bulk_check $PEER"
     expect_devices 2 0
-    vm_run 20 'cat /sys/kernel/debug/coiommu/dtt; echo deep >/sys/power/mem_sleep'
+    vm_run 120 'cat /sys/kernel/debug/coiommu/dtt; echo deep >/sys/power/mem_sleep'
     vm_send "echo mem >/sys/power/state"
     vm_event SUSPEND 120 || fail "the guest doesn't sleep"
     expect_few_pinned
     vm_qmp system_wakeup || fail "$VM_ERROR"
-    vm_wait end 90
+    vm_wait end 240
     expect_devices 2 0
-    vm_run 60 "nvme_raw_same ${VM_SAID[nvme_raw]}"
-    vm_run 60 'wait_for 30 nic_has_carrier "$(nic)"; ping -c 3 "$(gateway)"'
-    vm_run 120 "guest_nvme 1"
-    vm_run 60 "net_bulk_check $PEER"
+    vm_run 120 "nvme_raw_same ${VM_SAID[nvme_raw]}"
+    vm_run 120 'wait_for 30 nic_has_carrier "$(nic)"; ping -c 3 "$(gateway)"'
+    vm_run 300 "guest_nvme 1"
+    vm_run 300 "net_bulk_check $PEER"
     expect_few_pinned
     finish_guest
 }
@@ -156,20 +156,20 @@ resets() {
         -device "$vfio,host=$nic,id=nic0"
     counter fallback-pins
     [ "$VALUE" -eq 1 ] || fail "all was pinned $VALUE times, not once for SeaBIOS"
-    vm_run 60 guest_nvme_up
-    vm_run 60 guest_nic_up
-    vm_run 60 "nvme_raw_check 5"
+    vm_run 120 guest_nvme_up
+    vm_run 120 guest_nic_up
+    vm_run 300 "nvme_raw_check 5"
     kept=${VM_SAID[nvme_raw]}
     for method in flr bus; do
-        vm_run 20 disk_work
-        vm_run 60 "guest_reset \"\$(pci_of_class 0x0108)\" $method"
-        vm_run 90 disk_work_end
+        vm_run 120 disk_work
+        vm_run 120 "guest_reset \"\$(pci_of_class 0x0108)\" $method"
+        vm_run 300 disk_work_end
         expect_devices 2 0
         expect_few_pinned
     done
-    vm_run 60 "net_bulk_check $PEER"
-    vm_run 20 guest_dmesg_ok
-    vm_run 20 guest_load
+    vm_run 300 "net_bulk_check $PEER"
+    vm_run 120 guest_dmesg_ok
+    vm_run 120 guest_load
     sleep 1
     VM_SAID=()
     vm_qmp system_reset || fail "$VM_ERROR"
@@ -177,10 +177,10 @@ resets() {
     counter fallback-pins
     [ "$VALUE" -eq 2 ] || fail "all was pinned $VALUE times, not twice for SeaBIOS"
     expect_all_pinned
-    vm_run 60 guest_nvme_up
-    vm_run 60 "nvme_raw_same $kept"
-    vm_run 120 "guest_nvme 0"
-    vm_run 90 "guest_net $PEER"
+    vm_run 120 guest_nvme_up
+    vm_run 120 "nvme_raw_same $kept"
+    vm_run 300 "guest_nvme 0"
+    vm_run 300 "guest_net $PEER"
     expect_devices 2 0
     expect_few_pinned
     finish_guest
@@ -200,18 +200,18 @@ quit_anytime() {
     vm_quit || fail "QEMU ended with status $VM_STATUS"
     expect_host_idle
     busy_guest quit_anytime "${coiommu[@]}" "${assigned[@]}"
-    vm_run 60 "nvme_raw_check 5"
+    vm_run 300 "nvme_raw_check 5"
     kept=${VM_SAID[nvme_raw]}
-    vm_run 20 guest_load
+    vm_run 120 guest_load
     sleep 0.$((RANDOM % 10))
     pid=$VM_PID
     vm_kill
     [ ! -e "/proc/$pid" ] || fail "QEMU is still there"
     expect_host_idle
     busy_guest quit_anytime "${coiommu[@]}" "${assigned[@]}"
-    vm_run 60 "nvme_raw_same $kept"
-    vm_run 120 "guest_nvme 0"
-    vm_run 60 "net_bulk_check $PEER"
+    vm_run 120 "nvme_raw_same $kept"
+    vm_run 300 "guest_nvme 0"
+    vm_run 300 "net_bulk_check $PEER"
     expect_few_pinned
     finish_guest
 }

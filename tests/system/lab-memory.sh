@@ -18,28 +18,28 @@ expect_dma_at() {
 
 # work_both SLOT: disk and NIC, each byte compared.
 work_both() {
-    vm_run 120 "guest_nvme $1"
-    vm_run 90 "guest_net $PEER"
+    vm_run 300 "guest_nvme $1"
+    vm_run 300 "guest_net $PEER"
 }
 
 # Memory is plugged in while all is pinned for a driver that was there first, and used
 # by the tracked disk.
 dimm() {
     late_guest dimm -m "$MEM,slots=2,maxmem=2G" -trace coiommu_pin "${coiommu[@]}" "${assigned[@]}"
-    vm_run 60 guest_nvme_up
+    vm_run 120 guest_nvme_up
     expect_all_pinned
-    vm_run 20 'echo online_movable >/sys/devices/system/memory/auto_online_blocks'
+    vm_run 120 'echo online_movable >/sys/devices/system/memory/auto_online_blocks'
     plug_memory 0
     MEM=640M expect_all_pinned
     load_driver
-    vm_run 60 'guest_rebind "$(pci_of_class 0x0108)" ""; wait_for 20 test -b /dev/nvme0n1'
+    vm_run 120 'guest_rebind "$(pci_of_class 0x0108)" ""; wait_for 20 test -b /dev/nvme0n1'
     expect_devices 1 0
     expect_few_pinned
     plug_memory 1
     expect_few_pinned
     # User memory comes from the movable zone first, and this is more than the first piece.
-    vm_run 60 "nvme_raw_check 0"
-    vm_run 60 '[ "$(disk_sum bs=160M count=1 iflag=direct)" = "$(disk_sum bs=1M count=160 iflag=direct)" ]'
+    vm_run 300 "nvme_raw_check 0"
+    vm_run 120 '[ "$(disk_sum bs=160M count=1 iflag=direct)" = "$(disk_sum bs=1M count=160 iflag=direct)" ]'
     expect_dma_at '0x10[89a-f][0-9a-f]{6}'
     work_both 1
     expect_consistent
@@ -52,25 +52,25 @@ plug_memory() {
         fail "$VM_ERROR"
     vm_qmp device_add "{\"driver\":\"pc-dimm\",\"id\":\"dimm$1\",\"memdev\":\"mem$1\"}" ||
         fail "$VM_ERROR"
-    vm_run 60 "wait_for 30 grep -q online /sys/devices/system/memory/memory$((32 + $1))/state"
+    vm_run 120 "wait_for 30 grep -q online /sys/devices/system/memory/memory$((32 + $1))/state"
 }
 
 # Some of the memory is above 4 GiB, and the rest ends at 256 MiB.
 low_hole() {
     tracked_guest low_hole -machine max-ram-below-4g=256M -trace coiommu_pin \
         "${coiommu[@]}" "${assigned[@]}"
-    vm_run 20 "grep -E '^ *100000000-.*System RAM' /proc/iomem"
+    vm_run 120 "grep -E '^ *100000000-.*System RAM' /proc/iomem"
     work_both 0
     expect_devices 2 0
     expect_dma_at '0x1[0-9a-f]{8}'
     expect_few_pinned
-    vm_run 60 guest_unload
+    vm_run 120 guest_unload
     # And without the driver.
-    vm_run 60 'guest_rebind "$(pci_of_class 0x0108)" ""'
-    vm_run 60 "wait_for 20 test -b /dev/nvme0n1 && nvme_raw_same ${VM_SAID[nvme_raw]}"
+    vm_run 120 'guest_rebind "$(pci_of_class 0x0108)" ""'
+    vm_run 120 "wait_for 20 test -b /dev/nvme0n1 && nvme_raw_same ${VM_SAID[nvme_raw]}"
     expect_all_pinned
-    vm_run 20 guest_dmesg_ok
-    vm_run 60 guest_unbind
+    vm_run 120 guest_dmesg_ok
+    vm_run 120 guest_unbind
     expect_unpinned
     vm_quit
 }
@@ -113,10 +113,10 @@ backends() {
 shared_pages() {
     with_tools
     busy_guest shared_pages -device coiommu,id=coi0,block=64K,unpin-interval=1 "${assigned[@]}"
-    vm_run 60 'dd if=/dev/urandom of=/tmp/bulk bs=1M count=$SEND_MIB; sha256sum </tmp/bulk >/tmp/sum'
-    vm_run 120 "share /tmp/bulk /dev/nvme0n1 $((128 << 20)) $PEER 5001 >/tmp/theirs"
-    vm_run 20 '[ "$(cat /tmp/theirs)" = "$(cut -c1-64 /tmp/sum)" ]' || fail "the NIC sent something else"
-    vm_run 60 'nvme_raw_same 8 "$(cut -c1-64 /tmp/sum)"' || fail "the disk has something else"
+    vm_run 120 'dd if=/dev/urandom of=/tmp/bulk bs=1M count=$SEND_MIB; sha256sum </tmp/bulk >/tmp/sum'
+    vm_run 300 "share /tmp/bulk /dev/nvme0n1 $((128 << 20)) $PEER 5001 >/tmp/theirs"
+    vm_run 120 '[ "$(cat /tmp/theirs)" = "$(cut -c1-64 /tmp/sum)" ]' || fail "the NIC sent something else"
+    vm_run 120 'nvme_raw_same 8 "$(cut -c1-64 /tmp/sum)"' || fail "the disk has something else"
     counter lazy-unpinned-blocks
     [ "$VALUE" -gt 0 ] || fail "nothing was let go"
     expect_devices 2 0
@@ -149,11 +149,11 @@ functions() {
         -device "$vfio,host=$twins.1,id=twin1,addr=10.1"
     counter containers
     [ "$VALUE" -eq 1 ] || fail "$VALUE containers"
-    vm_run 60 guest_nvme_up
-    vm_run 120 nvme_fs_check
-    vm_run 120 'dd if=/dev/urandom of=/tmp/bulk bs=1M count=8; wait_for 20 test -b /dev/nvme1n1'
-    vm_run 120 'dd if=/tmp/bulk of=/dev/nvme1n1 bs=128k oflag=direct'
-    vm_run 120 'dd if=/dev/nvme1n1 bs=128k count=64 iflag=direct | cmp - /tmp/bulk'
+    vm_run 120 guest_nvme_up
+    vm_run 300 nvme_fs_check
+    vm_run 300 'dd if=/dev/urandom of=/tmp/bulk bs=1M count=8; wait_for 20 test -b /dev/nvme1n1'
+    vm_run 300 'dd if=/tmp/bulk of=/dev/nvme1n1 bs=128k oflag=direct'
+    vm_run 300 'dd if=/dev/nvme1n1 bs=128k count=64 iflag=direct | cmp - /tmp/bulk'
     expect_devices 2 0
     expect_few_pinned
     finish_guest

@@ -15,9 +15,9 @@ compared() {
     local mode=$1 ready
     vm_up "compare-$mode" "$MEM" "${@:2}" || fail "$VM_ERROR $(cat "$VM_LOGS/compare-$mode.qemu")"
     ready=$VM_READY_US
-    vm_run 120 "guest_nvme 0"
-    vm_run 120 "guest_net $PEER"
-    vm_run 20 guest_dmesg_ok
+    vm_run 300 "guest_nvme 0"
+    vm_run 300 "guest_net $PEER"
+    vm_run 120 guest_dmesg_ok
     vm_sample
     [ "$(account VmLck)" -eq 0 ] || fail "memory is charged to VmLck, so this isn't iommufd"
     [ "$(account VmPin)" -eq "$VM_PINNED" ] || fail "VmPin isn't $VM_PINNED"

@@ -23,15 +23,15 @@ FIO="fio --filename=/dev/nvme0n1 --direct=1 --ioengine=libaio --iodepth=16 --rw=
 work() {
     local MEM=1G
     vm_up "same-$1" "$MEM" "${@:2}" || fail "$VM_ERROR $(cat "$VM_LOGS/same-$1.qemu")"
-    vm_run 60 guest_nvme_up
-    vm_run 180 "$FIO --name=pattern --offset=${FIO_AT}M --verify=pattern --verify_pattern=%o" ||
+    vm_run 120 guest_nvme_up
+    vm_run 300 "$FIO --name=pattern --offset=${FIO_AT}M --verify=pattern --verify_pattern=%o" ||
         fail "fio has read something else than it wrote"
-    vm_run 180 "$FIO --name=headed --offset=${FIO_HEADED_AT}M --verify=crc32c" ||
+    vm_run 300 "$FIO --name=headed --offset=${FIO_HEADED_AT}M --verify=crc32c" ||
         fail "fio has read something else than it wrote"
-    vm_run 180 guest_fs_cycle || fail "the file system is wrong"
-    vm_run 30 'echo "@rig files $(wc -l </tmp/files) $(sha256sum </tmp/files)"'
-    vm_run 30 'tail -n 1 /tmp/fsck; echo "@rig fsck $(sha256sum </tmp/fsck)"'
-    vm_run 20 guest_dmesg_ok
+    vm_run 300 guest_fs_cycle || fail "the file system is wrong"
+    vm_run 120 'echo "@rig files $(wc -l </tmp/files) $(sha256sum </tmp/files)"'
+    vm_run 120 'tail -n 1 /tmp/fsck; echo "@rig fsck $(sha256sum </tmp/fsck)"'
+    vm_run 120 guest_dmesg_ok
     {
         echo "files ${VM_SAID[files]}"
         echo "fsck ${VM_SAID[fsck]}"
@@ -43,7 +43,7 @@ work() {
 
 # wipe: what the last VM wrote is not there any more, so that it can't count.
 wipe() {
-    vm_run 60 'dd if=/dev/zero of=/dev/nvme0n1 bs=1M count=128 oflag=direct'
+    vm_run 120 'dd if=/dev/zero of=/dev/nvme0n1 bs=1M count=128 oflag=direct'
 }
 
 same_bytes() {
@@ -61,7 +61,7 @@ same_bytes() {
     finish_guest
     VM_APPEND+=" intel_iommu=on" work viommu -machine kernel-irqchip=split \
         -device intel-iommu,intremap=on,caching-mode=on -device "$vfio,host=$disk,id=disk0"
-    vm_run 20 'grep DMA "/sys/bus/pci/devices/$(pci_of_class 0x0108)/iommu_group/type"' ||
+    vm_run 120 'grep DMA "/sys/bus/pci/devices/$(pci_of_class 0x0108)/iommu_group/type"' ||
         fail "the guest doesn't use its IOMMU"
     vm_quit
     rm -f /tmp/fio-initrd

@@ -61,7 +61,7 @@ soak_reboot() {
     echo "by: $CHOSEN"
     VM_SAID=() VM_EVENTS=''
     vm_send "$CHOSEN"
-    vm_event RESET 60 || fail "no reset"
+    vm_event RESET 120 || fail "no reset"
     soak_arrive
 }
 
@@ -123,7 +123,7 @@ soak_tune() {
     soak_qom_set escape-threshold "$CHOSEN"
     [ $SOAK_MODULE = loaded ] && [ $(($6 % 2)) = 0 ] || return 0
     soak_qom_set max-pinned $((SOAK_MIB / 4 * 3 << 20))
-    vm_run 130 "load_works $SOAK_KINDS" || fail "the load doesn't work"
+    vm_run 300 "load_works $SOAK_KINDS" || fail "the load doesn't work"
     soak_qom_set max-pinned 0
 }
 
@@ -144,13 +144,13 @@ soak_rebind() {
 soak_unload() {
     soak_rest
     expect_nothing_pinned
-    [ $SOAK_MODULE != loaded ] || vm_run 60 "rmmod coiommu" || fail "the module stays"
+    [ $SOAK_MODULE != loaded ] || vm_run 120 "rmmod coiommu" || fail "the module stays"
     expect_nothing_pinned
 }
 
 soak_load() {
     [ $SOAK_MODULE != banned ] || return 0
-    vm_run 60 guest_load_coiommu
+    vm_run 120 guest_load_coiommu
     [ "${VM_SAID[coiommu]}" = bound ] || fail "the driver isn't bound"
     SOAK_MODULE=loaded
 }
@@ -173,7 +173,7 @@ soak_change_driver() {
         soak_load
         soak_driven
         expect_untracked "$DRIVEN"
-        vm_run 130 "load_works $SOAK_KINDS" || fail "the load doesn't work"
+        vm_run 300 "load_works $SOAK_KINDS" || fail "the load doesn't work"
         soak_rest
     fi
     soak_work
@@ -183,16 +183,16 @@ soak_change_driver() {
 
 # A device is unplugged and plugged in again; the other one works on.
 soak_unplug() {
-    vm_run 130 "load_stop $SOAK_VICTIM" || fail "the load has found wrong data"
+    vm_run 300 "load_stop $SOAK_VICTIM" || fail "the load has found wrong data"
     VM_EVENTS=''
     vm_qmp device_del "{\"id\":\"$SOAK_ID\"}" || fail "$VM_ERROR"
     # Once when the device has gone, and before that when its tree has.
-    vm_event DEVICE_DELETED 60 || fail "the guest doesn't let go of $SOAK_ID"
+    vm_event DEVICE_DELETED 120 || fail "the guest doesn't let go of $SOAK_ID"
     soak_books
     sleep "$(($1 % 3))"
     vm_qmp device_add "{$vfio_json,\"host\":\"$SOAK_HOST\",\"id\":\"$SOAK_ID\",
         \"bus\":\"rp0\"}" || fail "$VM_ERROR"
-    vm_run 60 "wait_for 50 eval '[ -n \"\$(kind_bdfs $SOAK_VICTIM)\" ]'" ||
+    vm_run 120 "wait_for 50 eval '[ -n \"\$(kind_bdfs $SOAK_VICTIM)\" ]'" ||
         fail "the guest doesn't find $SOAK_ID"
     soak_work $SOAK_VICTIM
 }
@@ -202,11 +202,11 @@ soak_device_reset() {
     soak_rest $SOAK_VICTIM
     if [ $(($1 % 2)) = 0 ]; then
         soak_qom_set fallback '"pin-all"'
-        vm_run 30 "bus_master $SOAK_VICTIM on"
-        vm_run 30 "soak_reset $SOAK_VICTIM" || fail "the device isn't reset"
-        vm_run 30 "bus_master $SOAK_VICTIM off"
+        vm_run 120 "bus_master $SOAK_VICTIM on"
+        vm_run 120 "soak_reset $SOAK_VICTIM" || fail "the device isn't reset"
+        vm_run 120 "bus_master $SOAK_VICTIM off"
     else
-        vm_run 30 "soak_reset $SOAK_VICTIM" || fail "the device isn't reset"
+        vm_run 120 "soak_reset $SOAK_VICTIM" || fail "the device isn't reset"
     fi
     soak_books
     soak_work $SOAK_VICTIM
@@ -236,13 +236,13 @@ soak_bus_master() {
     soak_spare
     soak_qom_set fallback '"pin-all"'
     for ((n = $1 % 3; n >= 0; n--)); do
-        vm_run 30 "bus_master $SOAK_SPARE on"
+        vm_run 120 "bus_master $SOAK_SPARE on"
         expect_untracked $((OTHERS + 1))
         # Any page above the first MiB.
         page=$((256 + $2 % ((SOAK_MIB << 8) - 256)))
-        [ $SOAK_SPARE != edu ] || vm_run 30 "edu_read $((page << 12))" ||
+        [ $SOAK_SPARE != edu ] || vm_run 120 "edu_read $((page << 12))" ||
             fail "edu doesn't work"
-        vm_run 30 "bus_master $SOAK_SPARE off"
+        vm_run 120 "bus_master $SOAK_SPARE off"
         expect_untracked $OTHERS
     done
     soak_spare_back
@@ -255,10 +255,10 @@ soak_refuse() {
     counter fallback-refused
     before=$VALUE
     soak_qom_set fallback '"refuse"'
-    vm_run 30 "bus_master $SOAK_SPARE on"
+    vm_run 120 "bus_master $SOAK_SPARE on"
     expect_untracked $OTHERS
     expect fallback-refused $((before + 1))
-    vm_run 30 "bus_master $SOAK_SPARE off"
+    vm_run 120 "bus_master $SOAK_SPARE off"
     soak_qom_set fallback '"pin-all"'
     soak_spare_back
 }
@@ -270,15 +270,15 @@ soak_function_reset() {
     [ $SOAK_MODULE = loaded ] || { soak_rebind "$@"; return; }
     soak_qom_set fallback '"pin-all"'
     soak_driven
-    vm_run 130 "load_stop $SOAK_KINDS" || fail "the load has found wrong data"
-    vm_run 30 'ip link set "$(nic)" down'
-    vm_run 30 'echo 1 >"/sys/bus/pci/devices/$(coiommu_bdf)/reset"' ||
+    vm_run 300 "load_stop $SOAK_KINDS" || fail "the load has found wrong data"
+    vm_run 120 'ip link set "$(nic)" down'
+    vm_run 120 'echo 1 >"/sys/bus/pci/devices/$(coiommu_bdf)/reset"' ||
         fail "the function isn't reset"
     expect attached-endpoints 0
     expect_untracked "$DRIVEN"
-    vm_run 60 "soak_unbind $SOAK_KINDS" || fail "the drivers don't let go"
+    vm_run 120 "soak_unbind $SOAK_KINDS" || fail "the drivers don't let go"
     expect_nothing_pinned
-    vm_run 60 "rmmod coiommu" || fail "the module stays"
+    vm_run 120 "rmmod coiommu" || fail "the module stays"
     soak_load
     soak_work
 }
@@ -299,14 +299,14 @@ soak_memory() {
 soak_dimm_in() {
     soak_of "$1" movable movable kernel
     SOAK_ZONE=$CHOSEN
-    vm_run 30 "mem_online $SOAK_ZONE"
+    vm_run 120 "mem_online $SOAK_ZONE"
     SOAK_DIMM_ID=$((SOAK_DIMM_ID + 1))
     vm_qmp object-add "{\"qom-type\":\"memory-backend-ram\",\"id\":\"mem$SOAK_DIMM_ID\",
         \"size\":$((SOAK_DIMM_MIB << 20))}" || fail "$VM_ERROR"
     vm_qmp device_add "{\"driver\":\"pc-dimm\",\"id\":\"dimm$SOAK_DIMM_ID\",
         \"memdev\":\"mem$SOAK_DIMM_ID\"}" || fail "$VM_ERROR"
     SOAK_DIMMS=1
-    vm_run 60 mem_grown || fail "the guest doesn't find its memory"
+    vm_run 120 mem_grown || fail "the guest doesn't find its memory"
 }
 
 # The guest answers in time, one way or the other.  The kernel would try for ever to move
@@ -329,5 +329,5 @@ soak_dimm_out() {
 # As far into sleep as a machine goes that QEMU's -kernel has started: its devices sleep.
 soak_sleep() {
     soak_of "$1" devices platform core
-    vm_run 90 "sleep_test $CHOSEN" || fail "the guest doesn't sleep"
+    vm_run 300 "sleep_test $CHOSEN" || fail "the guest doesn't sleep"
 }

@@ -167,7 +167,7 @@ soak_quiet_host() {
 # Everything is as it should be while the guest works.
 soak_settled() {
     soak_driven
-    vm_run 130 "load_works $SOAK_KINDS" || fail "the load doesn't work"
+    vm_run 300 "load_works $SOAK_KINDS" || fail "the load doesn't work"
     if [ $SOAK_MODULE = loaded ]; then
         expect attached-endpoints "$DRIVEN"
         expect_untracked 0
@@ -180,7 +180,7 @@ soak_settled() {
     expect pin-errors 0
     soak_books
     soak_keep
-    vm_run 30 "soak_quiet $SOAK_MODULE" || fail "the guest's kernel complains"
+    vm_run 120 "soak_quiet $SOAK_MODULE" || fail "the guest's kernel complains"
     soak_quiet_host
     expect_quiet_qemu
 }
@@ -188,7 +188,7 @@ soak_settled() {
 # Write what the next boot must find.
 soak_keep() {
     [[ " $SOAK_KINDS " == *" disk "* ]] || return 0
-    vm_run 60 kept_write || fail "nothing can be written to the disk"
+    vm_run 120 kept_write || fail "nothing can be written to the disk"
     SOAK_KEPT=${VM_SAID[kept]}
 }
 
@@ -196,16 +196,16 @@ soak_keep() {
 
 # The guest has booted, or is about to: take its devices to work.
 soak_arrive() {
-    vm_wait booted 180 || fail "$VM_SILENT"
+    vm_wait booted 240 || fail "$VM_SILENT"
     if [ $SOAK_MODULE = banned ]; then
         [ "${VM_SAID[coiommu]}" = unbound ] || fail "the module has been loaded"
     else
         [ "${VM_SAID[coiommu]}" = bound ] || fail "the driver isn't bound"
         SOAK_MODULE=loaded
     fi
-    vm_run 30 ". /guest-soak.sh"
+    vm_run 120 ". /guest-soak.sh"
     soak_work
-    [ -z "$SOAK_KEPT" ] || vm_run 60 "kept_holds $SOAK_KEPT" ||
+    [ -z "$SOAK_KEPT" ] || vm_run 120 "kept_holds $SOAK_KEPT" ||
         fail "what was written before isn't on the disk"
 }
 
@@ -213,16 +213,16 @@ soak_arrive() {
 # shellcheck disable=SC2120  # as lab-soak-actions.sh does
 soak_work() {
     local kinds=${*:-$SOAK_KINDS}
-    vm_run 120 "soak_up $kinds" || fail "the devices don't come up"
-    vm_run 30 "load_start $PEER $kinds"
+    vm_run 300 "soak_up $kinds" || fail "the devices don't come up"
+    vm_run 120 "load_start $PEER $kinds"
 }
 
 # soak_rest [KIND...]: end the load, and take the devices from their drivers.
 # shellcheck disable=SC2120  # as lab-soak-actions.sh does
 soak_rest() {
     local kinds=${*:-$SOAK_KINDS}
-    vm_run 130 "load_stop $kinds" || fail "the load has found wrong data"
-    vm_run 60 "soak_unbind $kinds" || fail "the drivers don't let go"
+    vm_run 300 "load_stop $kinds" || fail "the load has found wrong data"
+    vm_run 120 "soak_unbind $kinds" || fail "the drivers don't let go"
 }
 
 # soak_start NUMBER...: start QEMU in some way, its CPU stopped.
@@ -287,9 +287,9 @@ soak_vm() {
 soak_farewell() {
     soak_rest
     expect_nothing_pinned
-    [ $SOAK_MODULE != loaded ] || vm_run 60 "rmmod coiommu" || fail "the module stays"
+    [ $SOAK_MODULE != loaded ] || vm_run 120 "rmmod coiommu" || fail "the module stays"
     expect_nothing_pinned
-    vm_run 30 guest_dmesg_ok || fail "the guest's kernel complains"
+    vm_run 120 guest_dmesg_ok || fail "the guest's kernel complains"
     vm_quit || fail "QEMU ended with status $VM_STATUS"
     soak_ended
 }

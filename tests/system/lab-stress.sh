@@ -19,7 +19,7 @@ limited() {
     local requests blocks
     echo "$2" >"$ENTRIES"
     tracked_guest "$1" -device "coiommu,id=coi0,block=$3,unpin-policy=off" "${@:5}"
-    vm_run 60 guest_nvme_up
+    vm_run 120 guest_nvme_up
     vm_run 500 "$4"
     counter pin-errors
     [ "$VALUE" -eq 0 ] || fail "$VALUE blocks weren't pinned"
@@ -33,8 +33,8 @@ limited() {
     RECLAIMS=$VALUE
     TOOK=${VM_SAID[load_cs]}
     expect_consistent
-    vm_run 20 guest_counters_ok
-    vm_run 20 guest_dmesg_ok
+    vm_run 120 guest_counters_ok
+    vm_run 120 guest_dmesg_ok
     vm_quit
     echo "cost: block $3, $2 mappings: $RECLAIMS reclaims, $requests requests," \
         "$blocks blocks pinned, I/O in $((TOOK / 100)) s"
@@ -86,8 +86,8 @@ load() {
     counter request-errors
     [ "$VALUE" -eq 0 ] || fail "$VALUE requests failed"
     expect_consistent
-    vm_run 20 guest_counters_ok
-    vm_run 20 guest_dmesg_ok
+    vm_run 120 guest_counters_ok
+    vm_run 120 guest_dmesg_ok
     vm_quit
 }
 
@@ -101,14 +101,14 @@ neighbour() {
     tracked_guest neighbour "${coiommu[@]}" -device "$vfio,host=$nic,id=nic0"
     touch /tmp/neighbour-up
     until [ -e /tmp/storm-over ]; do
-        vm_run 180 "guest_net $PEER"
+        vm_run 300 "guest_net $PEER"
         n=$((n + 1))
     done
     counter request-errors
     [ "$VALUE" -eq 0 ] || fail "$VALUE of its requests failed"
     expect_consistent
-    vm_run 20 guest_counters_ok
-    vm_run 20 guest_dmesg_ok
+    vm_run 120 guest_counters_ok
+    vm_run 120 guest_dmesg_ok
     vm_quit
     echo "the neighbour is well after $n rounds"
 }
@@ -137,13 +137,13 @@ hostile() {
     VM_INITRD=/tmp/hostile-initrd
     tracked_guest hostile -action reboot=reset \
         -device "coiommu,id=coi0,max-pinned=$QUOTA" -device "$vfio,host=$disk,id=disk0"
-    vm_run 60 guest_nvme_up
+    vm_run 120 guest_nvme_up
     while [ ! -e /tmp/neighbour-up ]; do
         kill -0 $pid 2>/dev/null || fail "the neighbour doesn't come up"
         sleep 0.2
     done
-    vm_run 20 disk_hammer
-    vm_run 180 "insmod /hostile.ko attacks=$ATTACKS seed=$LAB_SEED" || fail "no attack"
+    vm_run 120 disk_hammer
+    vm_run 300 "insmod /hostile.ko attacks=$ATTACKS seed=$LAB_SEED" || fail "no attack"
     for name in requests request-errors demand-pin-blocks pin-errors; do
         counter $name
         [ "$VALUE" -gt 100 ] || fail "the attack didn't get through"
@@ -151,9 +151,9 @@ hostile() {
     expect_quota
     VM_SAID=()
     vm_qmp system_reset || fail "$VM_ERROR"
-    vm_wait booted 120
+    vm_wait booted 240
     [ "${VM_SAID[coiommu]}" = bound ] || fail "the driver isn't bound after the reset"
-    vm_run 120 "guest_nvme 0"
+    vm_run 300 "guest_nvme 0"
     expect_consistent
     expect_quota
     vm_quit || fail "QEMU ended with status $VM_STATUS"

@@ -66,8 +66,8 @@ busy_guest() {
     counter fallback-pins
     [ "$VALUE" -eq 0 ] || fail "something did DMA before there was a driver"
     expect_unpinned
-    vm_run 60 guest_nvme_up
-    vm_run 60 guest_nic_up
+    vm_run 120 guest_nvme_up
+    vm_run 120 guest_nic_up
 }
 
 # A counter of the device, in VALUE.
@@ -128,12 +128,12 @@ expect_quiet_host() {
 unload() {
     busy_guest unload "${coiommu[@]}" "${assigned[@]}"
     expect_few_pinned
-    vm_run 60 guest_unload
+    vm_run 120 guest_unload
     expect_unpinned
-    vm_run 60 guest_load_coiommu
-    vm_run 120 "guest_nvme 0"
+    vm_run 120 guest_load_coiommu
+    vm_run 300 "guest_nvme 0"
     expect_few_pinned
-    vm_run 20 guest_dmesg_ok
+    vm_run 120 guest_dmesg_ok
     vm_quit
 }
 
@@ -141,18 +141,18 @@ unload() {
 reboot() {
     busy_guest reboot -action reboot=reset "${coiommu[@]}" "${assigned[@]}"
     expect_few_pinned
-    vm_run 20 guest_load
+    vm_run 120 guest_load
     sleep 2
     vm_send "echo b >/proc/sysrq-trigger"
     VM_SAID=()
-    vm_event RESET 30 || fail "no reset"
+    vm_event RESET 120 || fail "no reset"
     expect_unpinned
-    vm_wait booted 90
+    vm_wait booted 240
     [ "${VM_SAID[coiommu]}" = bound ] || fail "the driver isn't bound after the reboot"
-    vm_run 120 "guest_nvme 0"
-    vm_run 90 guest_net
+    vm_run 300 "guest_nvme 0"
+    vm_run 300 guest_net
     expect_few_pinned
-    vm_run 20 guest_dmesg_ok
+    vm_run 120 guest_dmesg_ok
     vm_quit
 }
 
@@ -161,7 +161,7 @@ reboot() {
 quit_busy() {
     expect_host_idle
     busy_guest quit_busy "${coiommu[@]}" "${assigned[@]}"
-    vm_run 20 guest_load
+    vm_run 120 guest_load
     sleep 2
     expect_few_pinned
     [ "$(host_pinned)" -gt "$HOST_IDLE" ] || fail "the host's kernel has nothing pinned"
@@ -176,18 +176,18 @@ hotplug() {
     counter attached-endpoints
     [ "$VALUE" -eq 2 ] || fail "$VALUE endpoints are attached, not 2"
     vm_qmp device_del '{"id":"disk0"}' || fail "$VM_ERROR"
-    vm_event DEVICE_DELETED 60 || fail "the guest doesn't let go of the disk"
+    vm_event DEVICE_DELETED 120 || fail "the guest doesn't let go of the disk"
     counter attached-endpoints
     [ "$VALUE" -eq 1 ] || fail "$VALUE endpoints are attached, not 1"
     expect_few_pinned
-    vm_run 60 "net_bulk_check $PEER"
+    vm_run 300 "net_bulk_check $PEER"
     vm_qmp device_add "{$vfio_json,\"host\":\"$disk\",\"id\":\"disk0\",\"bus\":\"rp0\"}" ||
         fail "$VM_ERROR"
-    vm_run 120 "wait_for 60 test -b /dev/nvme0n1 && guest_nvme 0"
+    vm_run 300 "wait_for 60 test -b /dev/nvme0n1 && guest_nvme 0"
     counter attached-endpoints
     [ "$VALUE" -eq 2 ] || fail "$VALUE endpoints are attached again, not 2"
     expect_few_pinned
-    vm_run 20 guest_dmesg_ok
+    vm_run 120 guest_dmesg_ok
     vm_quit
 }
 
@@ -208,11 +208,11 @@ wrong_dma() {
     vm_up wrong_dma "$MEM" "${coiommu[@]}" -device "$vfio,host=$edu,id=edu0" ||
         fail "$VM_ERROR"
     # In the guest: 4 KiB at 256 MiB, to the device's own buffer.
-    vm_run 30 "edu_read 0x10000000" || fail "edu didn't do as told"
+    vm_run 120 "edu_read 0x10000000" || fail "edu didn't do as told"
     faults=$(host_faults wrong_dma)
     [ "$faults" -eq 0 ] || fail "$faults IOMMU faults in memory that is pinned"
     # And at 1 GiB.
-    vm_run 30 "edu_read 0x40000000" || fail "edu didn't do as told"
+    vm_run 120 "edu_read 0x40000000" || fail "edu didn't do as told"
     vm_quit
     faults=$(host_faults wrong_dma)
     echo "$faults IOMMU faults"
@@ -272,8 +272,8 @@ host_bind "$edu"
 mkdir -p /job/results "$VM_LOGS"
 HOST_IDLE=$(host_pinned)
 for scenario in "$@"; do
-    echo "@say scenario $scenario"
     [ ! -s "/job/results/$scenario" ] || continue
+    echo "@say scenario $scenario"
     lab_scenario "$scenario" >>"/job/results/$scenario.log"
     echo "$STATUS" >"/job/results/$scenario"
 done

@@ -115,7 +115,7 @@ static void await_ready(unsigned int ready)
 static void run(struct queue *q, struct command *c)
 {
 	volatile struct completion *end = &q->completions[q->head];
-	time_t limit = time(NULL) + 20;
+	time_t limit = time(NULL) + 60;
 
 	q->commands[q->tail] = *c;
 	q->tail = (q->tail + 1) % ENTRIES;
