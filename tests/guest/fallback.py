@@ -7,7 +7,7 @@ import time
 
 from checks import (EDU, EDU_ID, check_attached, check_disk, check_net,
                     check_pinned, edu_run, finish)
-from guest import check
+from guest import PATIENCE, check
 
 MIB = 1 << 20
 NVME, NIC = "nvme,serial=1,drive=disk", "e1000e,netdev=net"
@@ -30,9 +30,9 @@ def check_none(vm):
     check(vm.counter("pinned-bytes") == 0, "nothing is pinned")
 
 
-def wait_less(vm, most, seconds=30):
+def wait_less(vm, most):
     """Until no more than that many bytes are pinned."""
-    end = time.monotonic() + seconds
+    end = time.monotonic() + PATIENCE
     while vm.counter("pinned-bytes") > most:
         check(time.monotonic() < end, "pinned memory gets less in time")
         time.sleep(0.1)

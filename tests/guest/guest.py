@@ -25,9 +25,15 @@ SPLAT = re.compile(
     r"|DMA-API: (?!preallocated|debugging enabled|debugging disabled on"
     r"|dma_debug_entry pool)")
 
+# Seconds after which what is waited for is taken to be lost.  It is no measure
+# of anything: a host may be slow, or stand still for a while.
+PATIENCE = 300
+
 KERNEL_ARGS = (
     "console=ttyS0 panic=-1 mitigations=off nokaslr tsc=reliable "
     "no_timer_check random.trust_cpu=on audit=0 apparmor=0 nowatchdog "
+    # A host that stands still is no stall of the guest's.
+    "rcupdate.rcu_cpu_stall_timeout=300 "
     "cryptomgr.notests quiet loglevel=4 printk.devkmsg=on")
 
 
@@ -90,7 +96,7 @@ class Guest:
         try:
             self.serial = self._accept(listener)
             monitor = self._accept(monitor)
-            monitor.settimeout(60)
+            monitor.settimeout(PATIENCE)
             self.qmp = monitor.makefile("rw")
             self.qmp.readline()
             self.buffer = b""
@@ -107,13 +113,12 @@ class Guest:
         return sock
 
     def _accept(self, listener):
-        listener.settimeout(30)
-        try:
+        end = time.monotonic() + PATIENCE
+        with listener:
+            while not select.select([listener], [], [], 1)[0]:
+                check(self.process.poll() is None and time.monotonic() < end,
+                      "QEMU did not start: see its message above")
             return listener.accept()[0]
-        except socket.timeout:
-            raise Failure("QEMU did not start: see its message above") from None
-        finally:
-            listener.close()
 
     def __enter__(self):
         return self
@@ -160,9 +165,9 @@ class Guest:
 
     def wait_ready(self):
         """Wait for /init of a kernel that has been started."""
-        self._read_until(rb"@ready\r?\n", 300)
+        self._read_until(rb"@ready\r?\n", PATIENCE)
 
-    def run(self, command, ok=True, timeout=60):
+    def run(self, command, ok=True, timeout=PATIENCE):
         """Run a shell command in the guest: its status and its output.
 
         ok: whether it must succeed (True), must fail (False), or may do
@@ -176,7 +181,7 @@ class Guest:
         print("guest#", command, flush=True)
         self.serial.sendall(command.encode() + b"\n")
 
-    def end(self, command, ok=True, timeout=60, wake=False):
+    def end(self, command, ok=True, timeout=PATIENCE, wake=False):
         """Wait for the end of the command that was started; as run()."""
         text, match = self._read_until(rb"@end (\d+)\r?\n", timeout, wake)
         status = int(match.group(1))
@@ -204,13 +209,13 @@ class Guest:
             check("error" not in reply, f"QMP {command}: {reply}")
             self.events.append(reply["event"])
 
-    def wait_event(self, name, timeout=120):
+    def wait_event(self, name):
         """Wait for a QMP event that has not come before the last command.
 
         Meanwhile the serial line is read, or a guest that says much would wait
         for us.
         """
-        end = time.monotonic() + timeout
+        end = time.monotonic() + PATIENCE
         while name not in self.events:
             check(time.monotonic() < end, f"there is no event {name}")
             if select.select([self.serial], [], [], 0.1)[0]:
@@ -235,11 +240,11 @@ class Guest:
         return {k: int(v) for k, v in
                 (line.split() for line in text.splitlines())}
 
-    def wait(self, command, timeout=30):
-        """Wait until a command succeeds."""
+    def wait(self, command, timeout=100):
+        """Wait until a command succeeds; the seconds are the guest's sleep."""
         self.run(f"i=0; until {command}; do i=$((i+1)); "
                  f"[ $i -lt {timeout * 5} ] || break; sleep 0.2; done; "
-                 f"[ $i -lt {timeout * 5} ]", timeout=timeout + 30)
+                 f"[ $i -lt {timeout * 5} ]", timeout=2 * timeout + PATIENCE)
 
     def address(self, vendor_device):
         """The PCI addresses of the functions with this vendor:device."""
@@ -257,6 +262,15 @@ class Guest:
         self.run(f"modprobe $(cat /sys/bus/pci/devices/{function[0]}/modalias)")
         self.run("test -d /sys/module/coiommu")
         self.run(f"test -e /sys/bus/pci/drivers/coiommu/{function[0]}")
+
+    def unplug(self, ident, address):
+        """Pull a device out.  Only at the end of its eject the guest is done.
+
+        Its files in sysfs are gone before the driver has heard of it.
+        """
+        self.monitor("device_del", id=ident)
+        self.wait_event("DEVICE_DELETED")
+        self.run(f"test ! -e /sys/bus/pci/devices/{address}")
 
     def unbind(self, address):
         self.run(f"echo {address} > "

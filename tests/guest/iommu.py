@@ -54,7 +54,9 @@ def viot(scenario):
                        "pcie-root-port,id=rp2,chassis=2,addr=6",
                        "nvme,serial=1,drive=disk,addr=7", EDU + ",addr=8",
                        "virtio-net-pci,netdev=net,bus=rp2,iommu_platform=on",
-                       coiommu="viot=on") as vm:
+                       coiommu="viot=on",
+                       # However long it takes until we come.
+                       args="deferred_probe_timeout=600") as vm:
         coi, = vm.address("1af4:10f0")
         nvme, = vm.address("1b36:0010")
         edu, = vm.address(EDU_ID)

@@ -5,7 +5,7 @@ import os
 
 from checks import (EDU, EDU_ID, check_attached, check_disk, edu_run, finish,
                     load_drivers)
-from guest import check
+from guest import PATIENCE, check
 
 # Blocks as large as units, and nothing is let go: what is pinned can be
 # compared with what the table says.
@@ -132,7 +132,7 @@ def hibernate(scenario):
         vm.run("mkswap /dev/nvme0n1 && swapon /dev/nvme0n1")
         vm.run("echo shutdown > /sys/power/disk")
         vm.start("echo disk > /sys/power/state")
-        vm.process.wait(timeout=120)
+        vm.process.wait(timeout=2 * PATIENCE)
     with boot_for_hibernation(scenario) as vm:
         # This kernel's own table is overwritten by what it reads.
         vm.load()
@@ -142,7 +142,7 @@ def hibernate(scenario):
         vm.wait("test -b /dev/nvme0n1")
         vm.start("cat /sys/block/nvme0n1/dev > /sys/power/resume")
         # Not this command ends, but the one that put the machine to sleep.
-        vm.end("echo disk > /sys/power/state", timeout=120)
+        vm.end("echo disk > /sys/power/state")
         vm.run("test -s /tmp/sum && md5sum -c /tmp/sum")
         nvme, = vm.address("1b36:0010")
         check_table(vm, nvme, edu)

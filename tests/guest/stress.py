@@ -33,7 +33,7 @@ def stress_for(scenario, seconds, coiommu=UNPIN_FAST, may_fail=False,
         devices = vm.address(EDU_ID)
         check_attached(vm, *devices)
         vm.run(f"echo {seconds} {seed} > {FOLDER}/run",
-               timeout=seconds * 2 + 240)
+               timeout=seconds * 2 + 600)
         books, table = state(vm), vm.table()
         for name in ("mapped-units", "mappings"):
             check(books[name] == table[name] > 0, f"{name} are as in the books")

@@ -65,7 +65,8 @@ int transfer(struct edu *edu, dma_addr_t addr, size_t size, bool to_ram)
 	writeq(size, edu->regs + EDU_DMA_COUNT);
 	writeq(EDU_CMD_START | (to_ram ? EDU_CMD_TO_RAM : 0),
 	       edu->regs + EDU_DMA_CMD);
-	for (tries = 0; tries < 5000; tries++) {
+	/* It takes 100 ms; a busy host takes longer. */
+	for (tries = 0; tries < 60000; tries++) {
 		if (!(readq(edu->regs + EDU_DMA_CMD) & EDU_CMD_START))
 			return 0;
 		usleep_range(500, 1000);
