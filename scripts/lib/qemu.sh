@@ -128,6 +128,7 @@ QEMU_CONFIGURE=(
     --without-default-features --without-default-devices
     --enable-system --enable-kvm --enable-tcg --enable-slirp
     --enable-virtfs --enable-attr --enable-cap-ng
+    --enable-vhost-kernel --enable-vhost-net
     --disable-docs --disable-install-blobs --disable-werror
     --disable-debug-info --disable-download
 )
