@@ -21,11 +21,12 @@ RIG=$COIOMMU_BUILD/rig
 PATH=$PATH:/usr/sbin:/sbin
 RIG_SCRIPTS=$COIOMMU_TOP/scripts/rig
 
-# Modules: those that L1 loads, in this order, and the guest's besides what its
-# assigned devices need.
+# Modules: those that L1 loads, in this order; what it has besides, for jobs that load
+# it; and the guest's besides what its assigned devices need.
 RIG_L1_MODULES="9pnet_virtio 9p kvm-amd vfio_iommu_type1 vfio-pci"
+RIG_L1_MORE_MODULES="vhost_net"
 RIG_GUEST_MODULES="nvme igb e1000e ext4 crc32c_generic crc32c-intel pci-stub
-    uio_pci_generic vfio-pci vfio_iommu_type1"
+    uio_pci_generic vfio-pci vfio_iommu_type1 virtio_net virtio_blk"
 
 # Programs of this machine that the guest has, and files that lie in its /rig.
 RIG_GUEST_PROGRAMS="mkfs.ext4 e2fsck"
@@ -104,7 +105,7 @@ _rig_guest_image() {
 # rig_l1_image KVER: L1's initramfs, with our QEMU and the guest's image in it.
 rig_l1_image() {
     local kver=$1 key
-    key="$kver $(stat -c '%Y %s' "$(kernel_image "$kver")") $RIG_L1_MODULES $RIG_FIRMWARE $(cat "$RIG/guest/.stamp") \
+    key="$kver $(stat -c '%Y %s' "$(kernel_image "$kver")") $RIG_L1_MODULES $RIG_L1_MORE_MODULES $RIG_FIRMWARE $(cat "$RIG/guest/.stamp") \
 $(stat -c '%Y %s' "$RIG_QEMU") $(checksum "$RIG_SCRIPTS"/l1-init \
         "$COIOMMU_TOP/scripts/lib/initramfs.sh" "$COIOMMU_TOP/scripts/lib/rig.sh")"
     ! stamp_ok "$RIG/l1/.stamp" "$key" || return 0
@@ -125,7 +126,7 @@ _rig_l1_image() {
         cp -L "/usr/share/$file" "$tree/usr/share/qemu/"
     done
     # shellcheck disable=SC2086
-    kernel_modules_into "$tree" "$kver" $RIG_L1_MODULES
+    kernel_modules_into "$tree" "$kver" $RIG_L1_MODULES $RIG_L1_MORE_MODULES
     echo "$RIG_L1_MODULES" >"$tree/etc/modules"
     cp "$RIG"/guest/vmlinux "$RIG"/guest/initrd "$tree/guest/"
     cp "$RIG_SCRIPTS"/l1-init "$tree/init"

@@ -262,6 +262,28 @@ guest_net() {
     [ -z "$1" ] || net_bulk_check "$1"
 }
 
+# ---- virtio -----------------------------------------------------------------
+
+# guest_virtio_up ADDRESS: virtio's disk, and its NIC, the only one, with this address.
+guest_virtio_up() {
+    modprobe virtio_blk && modprobe virtio_net && wait_for 20 test -b /dev/vda &&
+        wait_for 20 eval '[ -n "$(nic)" ]' && ip link set "$(nic)" up &&
+        wait_for 20 nic_has_carrier "$(nic)" && ip addr add "$1" dev "$(nic)"
+}
+
+# guest_virtio PEER ROUNDS: in each, 128 KiB of fresh data to the peer, which sends them
+# back, and the same to virtio's disk and back.
+guest_virtio() {
+    local n
+    for n in $(seq "$2"); do
+        dd if=/dev/urandom of=/tmp/out bs=128k count=1 iflag=fullblock 2>/dev/null &&
+            nc "$1" 5003 </tmp/out >/tmp/in && cmp /tmp/out /tmp/in &&
+            dd if=/tmp/out of=/dev/vda bs=128k seek="$n" oflag=direct 2>/dev/null &&
+            dd if=/dev/vda bs=128k skip="$n" count=1 iflag=direct 2>/dev/null |
+                cmp - /tmp/out || return
+    done
+}
+
 # ---- load -------------------------------------------------------------------
 
 # Fresh files through the page cache, in pages from all over memory: written,

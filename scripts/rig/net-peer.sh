@@ -3,7 +3,7 @@
 #
 # The other end of the guest's bulk transfers, on L0.  slirp (guestfwd) starts
 # one for each TCP connection that the guest makes and joins stdin and stdout
-# to it.
+# to it.  Where the guest has a tap to L1, nc does so there.
 #
 #   sink    take 8 MiB and answer with their checksum
 #   source  send a checksum, a newline, and 16 MiB of fresh data

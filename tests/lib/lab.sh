@@ -52,7 +52,8 @@ lab_fio() {
 lab_job() {
     local job
     job=$(rig_job "$1")
-    cp "$LAB_SCRIPTS"/lab*.sh "$COIOMMU_TOP/scripts/lib/report.sh" "$job/"
+    cp "$LAB_SCRIPTS"/lab*.sh "$COIOMMU_TOP/scripts/lib/report.sh" \
+        "$RIG_SCRIPTS/net-peer.sh" "$job/"
     ln "$job.disk" "$job/disk"
     lab_tools "$job"
     cat >"$job/run" <<JOB
