@@ -74,7 +74,8 @@ trial() {
     mode_arguments "$mode"
     if ! trial_start "$mode" "$size" >"$out/said"; then
         said=$(cat "$out/said")
-        if [ "$repeat" = no ] || ! trial_start "$mode" "$size" >"$out/said"; then
+        if [ "$repeat" = no ] || [ -n "$VM_CRASHED" ] ||
+            ! trial_start "$mode" "$size" >"$out/said"; then
             problem "$said"
             return 0
         fi
@@ -205,7 +206,13 @@ end_row() {
     fi
 }
 
-# Run a row's VM.  Returns 1 if it didn't come up or stopped answering.
+# row_is_final FAULTS: of a VM that didn't come up or stopped answering: does QEMU, or the
+# host's IOMMU, say that something is wrong?  If not, TCG may be the reason.
+row_is_final() {
+    [ "$1" != 0 ] || [ -n "$VM_CRASHED" ]
+}
+
+# Run a row's VM.  Returns 1 if it may be run once more.
 row_once() {
     local mode=$1 size=$2 slot=$3 mark faults start=vm_up
     local what="booting the guest, I/O on its devices"
@@ -221,7 +228,8 @@ row_once() {
         problem "$mode $size: $VM_ERROR" \
             "$(tail -n 1 "$VM_LOGS/$mode-$size.qemu")"
         vm_kill
-        return 1
+        row_is_final 0
+        return
     fi
     FINAL=$VM_PINNED PEAK=$VM_PEAK
     [ "$mode" = none ] || test_row "$mode" "$size" "$slot"
@@ -229,9 +237,9 @@ row_once() {
         problem "$mode $size: $VM_SILENT"
         vm_kill
         faults=$(host_faults "$mark") || faults=unknown
-        [ "$faults" != 0 ] || return 1
-        problem "$mode $size: the host's log shows $faults IOMMU faults"
-        return 0
+        [ "$faults" = 0 ] || problem "$mode $size: the host's log shows $faults IOMMU faults"
+        row_is_final "$faults"
+        return
     fi
     end_row "$mode" "$size"
     faults=$(host_faults "$mark") ||
@@ -245,7 +253,7 @@ row_once() {
 # A row, and with --repeat, for an emulated host, a second time if its VM died.
 # TCG's SVM kills guests now and then, with static pinning as well
 # (docs/internals.md).  What was off the first time goes to OUT/repeated, and the
-# demo shows it; wrong data or faults are never a reason to repeat.
+# demo shows it; wrong data, faults or a QEMU that crashed are never a reason to repeat.
 row() {
     local before
     before=$(wc -l <"$out/problems")

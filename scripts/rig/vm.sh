@@ -25,6 +25,7 @@
 #   VM_PINNED     bytes pinned now, VM_PEAK the most seen
 #   VM_SAID       what the guest reported: "@rig KEY VALUE" lines
 #   VM_SILENT     not empty: the guest has stopped answering; a sentence
+#   VM_CRASHED    not empty: QEMU has ended by itself with an error
 #
 # VMs that fell silent, and didn't end with an error, have a line in VM_LOGS/silent,
 # which nobody here removes: TCG does that to them now and then (docs/internals.md).
@@ -171,7 +172,7 @@ vm_start() {
     # Both ways, so that neither end waits for the other to open.
     exec {VM_QMP_IN}<>"$VM_DIR/qmp.in" {VM_QMP_OUT}<>"$VM_DIR/qmp.out" \
         {VM_SERIAL_IN}<>"$VM_DIR/serial.in" {VM_SERIAL_OUT}<>"$VM_DIR/serial.out"
-    VM_QMP_PARTIAL='' VM_SERIAL_PARTIAL='' VM_EVENTS='' VM_SILENT='' VM_SAID=()
+    VM_QMP_PARTIAL='' VM_SERIAL_PARTIAL='' VM_EVENTS='' VM_SILENT='' VM_SAID=() VM_CRASHED=''
     VM_PINNED=0 VM_PEAK=0
     : >"$VM_LOGS/$name.serial"
 
@@ -186,8 +187,11 @@ vm_start() {
     VM_PID=$!
     if ! { vm_qmp qmp_capabilities && vm_qmp query-status; }; then
         _vm_stacks
-        # One that has said why not has ended.
-        ! kill -0 "$VM_PID" 2>/dev/null || _vm_silent "QEMU doesn't answer"
+        if kill -0 "$VM_PID" 2>/dev/null; then
+            _vm_silent "QEMU doesn't answer"
+        else
+            VM_CRASHED=yes
+        fi
         vm_kill
         return 1
     fi
@@ -281,7 +285,7 @@ vm_wait() {
         # That is the end of a guest that has panicked.
         _vm_silent "QEMU ended before the guest reported '$1'"
     else
-        VM_SILENT="QEMU ended with status $? before the guest reported '$1'"
+        VM_SILENT="QEMU ended with status $? before the guest reported '$1'" VM_CRASHED=yes
     fi
     echo "$VM_NAME: $VM_SILENT; the end of the guest's log:"
     tail -n 5 "$VM_LOGS/$VM_NAME.serial"

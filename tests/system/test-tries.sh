@@ -57,6 +57,43 @@ test_tries() (
     rm -r "$VM_LOGS"
 )
 
+# What vm.sh says of a VM that ends or falls silent; only the latter is TCG's.
+test_vm_ends() (
+    # shellcheck source=scripts/rig/vm.sh
+    . "$COIOMMU_TOP/scripts/rig/vm.sh"
+    VM_LOGS=$(mktemp -d)
+    # In place of QEMU: it answers some commands and ends.
+    cat >"$VM_LOGS/qemu" <<'END'
+#!/bin/bash
+for arg; do [[ $arg != *,path=*/qmp ]] || qmp=${arg##*path=}; done
+exec 3<"$qmp.in" 4>"$qmp.out"
+for ((; ANSWERS--; )); do read -r _ <&3; echo '{"return": {}}' >&4; done
+sleep "$PAUSE"
+exit "$STATUS"
+END
+    chmod +x "$VM_LOGS/qemu"
+    # shellcheck disable=SC2034  # vm.sh's
+    VM_QEMU=("$VM_LOGS/qemu") VM_KERNEL='' VM_INITRD='' VM_QMP_TIMEOUT_US=1000000
+    # outcome ANSWERS PAUSE STATUS STARTS CRASHED SILENT: what vm_start returns, and what
+    # is known at the end.
+    outcome() {
+        local rc=0
+        rm -f "$VM_LOGS/silent"
+        ANSWERS=$1 PAUSE=$2 STATUS=$3 vm_start it 1M || rc=$?
+        [ $rc -ne 0 ] || ! vm_wait booted 1 || return
+        echo "$*: started $rc, crashed '$VM_CRASHED', silent '$VM_SILENT'"
+        [ $rc -eq "$4" ] && [ "$VM_CRASHED" = "$5" ] &&
+            [ "$(cat "$VM_LOGS/silent" 2>/dev/null)" = "$6" ] || return
+        vm_kill
+    }
+    outcome 2 0 0 0 '' "it: QEMU ended before the guest reported 'booted'"
+    outcome 2 0 139 0 yes ''
+    outcome 2 60 0 0 '' "it: the guest didn't report 'booted' in 1 s"
+    outcome 0 0 1 1 yes ''
+    outcome 0 60 0 1 '' "it: QEMU doesn't answer"
+    rm -r "$VM_LOGS"
+)
+
 # A host that dies is booted once more, for the scenarios that it hasn't run.
 test_host_dies() (
     COIOMMU_LOGS=$(mktemp -d) RIG=$COIOMMU_LOGS

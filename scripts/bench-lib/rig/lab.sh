@@ -89,12 +89,13 @@ lab_try() {
     LAB_LACKS=''
     for try in first last; do
         : >"$out/rows.new"
-        LAB_WHY="it ended early" LAB_WRONG=no LAB_MARK=''
+        LAB_WHY="it ended early" LAB_WRONG=no LAB_MARK='' VM_CRASHED=''
         if "$@"; then
             cat "$out/rows.new" >>"$out/rows"
             return 0
         fi
         vm_kill
+        [ -z "$VM_CRASHED" ] || LAB_WRONG=yes
         VM_SAMPLED=''
         _lab_faults || true
         echo "$*: $LAB_WHY"
