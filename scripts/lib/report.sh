@@ -30,16 +30,18 @@ is() {
     awk "BEGIN { exit !($1) }"
 }
 
-# us_ratio ROW ROW: the first's ready time over the second's.
+# _report_ratio ROW ROW: the first's ready time over the second's.
 _report_ratio() {
-    awk -v a="$(row_get "$1" ready_us)" -v b="$(row_get "$2" ready_us)" \
-        'BEGIN { printf "%.2f", a / b }'
+    _report_divide "$(row_get "$1" ready_us)" "$(row_get "$2" ready_us)"
 }
 
-# The same of two rows' shortest starts.
+# The same of their shortest starts.
 _report_shortest_ratio() {
-    awk -v a="$(_report_shortest "$1")" -v b="$(_report_shortest "$2")" \
-        'BEGIN { printf "%.2f", a / b }'
+    _report_divide "$(_report_shortest "$1")" "$(_report_shortest "$2")"
+}
+
+_report_divide() {
+    awk -v a="$1" -v b="$2" 'BEGIN { printf "%.2f", a / b }'
 }
 
 # A row's shortest start, of those there are.

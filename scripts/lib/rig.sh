@@ -176,7 +176,7 @@ _rig_arguments() {
         -monitor "unix:$job.monitor,server=on,wait=off"
         -kernel "$RIG/l1/vmlinux" -initrd "$RIG/l1/initrd"
         -append "console=ttyS0 panic=-1 mitigations=off nokaslr tsc=reliable
- no_timer_check rcupdate.rcu_expedited=1 rcupdate.rcu_cpu_stall_suppress=1
+ no_timer_check rcupdate.rcu_expedited=1 rcupdate.rcu_cpu_stall_timeout=300
  random.trust_cpu=on audit=0 apparmor=0 init_on_alloc=0 nmi_watchdog=0
  nowatchdog cryptomgr.notests quiet loglevel=4
  intel_iommu=on"

@@ -267,8 +267,7 @@ guest_net() {
 # guest_virtio_up ADDRESS: virtio's disk, and its NIC, the only one, with this address.
 guest_virtio_up() {
     modprobe virtio_blk && modprobe virtio_net && wait_for 20 test -b /dev/vda &&
-        wait_for 20 eval '[ -n "$(nic)" ]' && ip link set "$(nic)" up &&
-        wait_for 20 nic_has_carrier "$(nic)" && ip addr add "$1" dev "$(nic)"
+        guest_nic_start && wait_for 20 nic_has_carrier "$(nic)" && ip addr add "$1" dev "$(nic)"
 }
 
 # guest_virtio PEER ROUNDS: in each, 128 KiB of fresh data to the peer, which sends them

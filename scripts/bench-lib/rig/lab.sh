@@ -137,10 +137,10 @@ lab_environment() {
         case $word in
         static) ;;
         none) assigned=no ;;
-        virtio-blk) assigned=no && lab_emulated_disk virtio-blk-pci ;;
-        nvme) assigned=no && lab_emulated_disk nvme,serial=emulated ;;
-        virtio-net) assigned=no && lab_emulated_nic virtio-net-pci ;;
-        igb) assigned=no && lab_emulated_nic igb ;;
+        virtio-blk) assigned=no && _lab_emulated_disk virtio-blk-pci ;;
+        nvme) assigned=no && _lab_emulated_disk nvme,serial=emulated ;;
+        virtio-net) assigned=no && _lab_emulated_nic virtio-net-pci ;;
+        igb) assigned=no && _lab_emulated_nic igb ;;
         coiommu) iommu=coiommu,id=coi0 ;;
         intel-iommu)
             iommu=intel-iommu,intremap=on,caching-mode=on
@@ -164,15 +164,15 @@ lab_environment() {
     [ $assigned = no ] || assign_devices
 }
 
-# lab_emulated_disk DEVICE, lab_emulated_nic DEVICE: QEMU's arguments for it, added to ARGS.
-lab_emulated_disk() {
+# _lab_emulated_disk DEVICE, _lab_emulated_nic DEVICE: QEMU's arguments for it, added to ARGS.
+_lab_emulated_disk() {
     truncate -s 256M "$LAB_DISK"
     ARGS+=(-drive "file=$LAB_DISK,if=none,id=disk,format=raw,cache=unsafe"
         -device "$1,drive=disk")
 }
 
 # (Not the network that QEMU has by default: in the rig that's the host's own.)
-lab_emulated_nic() {
+_lab_emulated_nic() {
     ARGS+=(-netdev "user,id=lan,net=10.0.3.0/24" -device "$1,netdev=lan,romfile=")
 }
 
