@@ -164,9 +164,14 @@ static void endpoint_realize(DeviceListener *listener, DeviceState *dev)
     CoiommuState *s = container_of(listener, CoiommuState, device_listener);
     PCIDevice *pci_dev = pci_device_of(dev);
 
-    if (pci_dev && coiommu_endpoint_tracked(s, pci_dev)) {
+    if (!pci_dev) {
+        return;
+    }
+    if (coiommu_endpoint_tracked(s, pci_dev)) {
         coiommu_fallback_realized(s, pci_dev);
         coiommu_migration_update(s);
+    } else if (is_vfio(OBJECT(dev))) {
+        coiommu_bypass_realized(s, pci_dev);
     }
 }
 

@@ -69,7 +69,8 @@ static bool check_machine(CoiommuState *s, Error **errp)
     if (coiommu_endpoint_vfio_exists()) {
         error_setg(errp, "a vfio device was created before coiommu and has "
                    "pinned all guest memory: put -device coiommu before "
-                   "the vfio devices");
+                   "the vfio devices, and in plain syntax if one of them is "
+                   "(QEMU creates devices in JSON syntax last)");
         return false;
     }
     return true;

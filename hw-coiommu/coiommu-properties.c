@@ -16,7 +16,7 @@
  *
  * Counters, by qom-get, all uint64 but for the histogram; a reset does not
  * clear them:
- *   pinned-bytes          guest RAM that is pinned now
+ *   pinned-bytes          guest RAM that coIOMMU has pinned now
  *   pinned-bytes-peak     the most that was
  *   pinned-blocks         blocks that are pinned now
  *   demand-pin-requests   PIN requests that had to pin something
@@ -53,6 +53,9 @@
  *                         that another thread was mapping or unmapping
  *   attached-endpoints    devices that are attached now
  *   containers            VFIO containers in our address space now
+ *   bypass-devices        VFIO devices now that are not tracked
+ *   bypass-bytes          guest RAM that VFIO maps by itself, for them; not in
+ *                         pinned-bytes
  *   dma-faults            accesses through QEMU to memory that was not pinned
  *   pin-time-histogram    list: the first number counts calls that map a block
  *                         and took less than 1 us, the next less than 2, 4, ...
@@ -356,6 +359,19 @@ static void get_fallback_bytes(Object *obj, Visitor *v, const char *name,
                   0, errp);
 }
 
+static void get_bypass_devices(Object *obj, Visitor *v, const char *name,
+                               void *opaque, Error **errp)
+{
+    visit_counter(v, name, coiommu_bypass_devices(), errp);
+}
+
+static void get_bypass_bytes(Object *obj, Visitor *v, const char *name,
+                             void *opaque, Error **errp)
+{
+    visit_counter(v, name, DEVICE(obj)->realized ?
+                  coiommu_bypass_bytes(COIOMMU(obj)) : 0, errp);
+}
+
 static void get_stat(Object *obj, Visitor *v, const char *name, void *opaque,
                      Error **errp)
 {
@@ -421,6 +437,8 @@ void coiommu_properties_init(CoiommuState *s)
     add_stat(s, "requests", &s->stats.requests);
     add_stat(s, "request-errors", &s->stats.request_errors);
     add_stat(s, "request-wait-max-ns", &s->stats.wait_max_ns);
+    add_getter(s, "bypass-devices", get_bypass_devices);
+    add_getter(s, "bypass-bytes", get_bypass_bytes);
     add_stat(s, "dma-faults", &s->stats.dma_faults);
     object_property_add(OBJECT(s), "pin-time-histogram", "uint64List",
                         get_pin_time, NULL, NULL, NULL);

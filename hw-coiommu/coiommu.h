@@ -10,6 +10,7 @@
  *   coiommu-request.c     the doorbell, and requests
  *   coiommu-as.c          the address space that assigned devices live in
  *   coiommu-endpoint.c    which devices are tracked and which are attached
+ *   coiommu-bypass.c      VFIO devices that are not tracked
  *   coiommu-fallback.c    devices that do DMA without being attached
  *   coiommu-pressure.c    host memory pressure
  *   coiommu-unpin.c       the unpin thread, and reclaim
@@ -363,6 +364,18 @@ uint32_t coiommu_endpoint_detach(CoiommuState *s, uint32_t endpoint);
 
 /* Forget all of them; pins are left alone.  BQL, gate closed. */
 void coiommu_endpoint_detach_all(CoiommuState *s);
+
+/* ---- coiommu-bypass.c ---- */
+
+/* Tell the operator of a VFIO device that is not tracked.  BQL. */
+void coiommu_bypass_realized(CoiommuState *s, PCIDevice *dev);
+
+/*
+ * VFIO devices that VFIO maps all guest RAM for by itself, and how many bytes
+ * that are.  BQL, not during a reset.
+ */
+unsigned coiommu_bypass_devices(void);
+uint64_t coiommu_bypass_bytes(CoiommuState *s);
 
 /* ---- coiommu-pressure.c ---- */
 

@@ -35,10 +35,10 @@ def start(t, machine, *endpoints):
     return guest
 
 
-def express_capability(machine):
-    offset = machine.config_read(0, PORT, 0x34, size=1)
-    while machine.config_read(0, PORT, offset, size=1) != 0x10:
-        offset = machine.config_read(0, PORT, offset + 1, size=1)
+def express_capability(machine, bus=0, devfn=PORT):
+    offset = machine.config_read(bus, devfn, 0x34, size=1)
+    while machine.config_read(bus, devfn, offset, size=1) != 0x10:
+        offset = machine.config_read(bus, devfn, offset + 1, size=1)
     return offset
 
 

@@ -55,8 +55,9 @@ def test_vfio_first_refused(t):
     device = json.dumps({"driver": "vfio-user-pci",
                          "socket": {"type": "unix", "path": server.path}})
     # As JSON as well: QEMU creates the other kind of -device first.
-    check(t, "put -device coiommu before the vfio devices", "-M", "q35",
-          "-device", device, "-device", '{"driver": "coiommu"}')
+    check(t, "put -device coiommu before the vfio devices, and in plain syntax "
+          "if one of them is (QEMU creates devices in JSON syntax last)",
+          "-M", "q35", "-device", device, "-device", '{"driver": "coiommu"}')
     server.close()
 
 
