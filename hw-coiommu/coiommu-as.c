@@ -232,5 +232,8 @@ void coiommu_as_exit(CoiommuState *s)
         bus->iommu_ops = NULL;
         bus->iommu_opaque = NULL;
     }
-    address_space_destroy(&s->as);
+    /* The containers of tracked devices listen as long as these exist. */
+    if (QTAILQ_EMPTY(&s->as.listeners)) {
+        address_space_destroy(&s->as);
+    }
 }

@@ -303,6 +303,16 @@ static void stop_device(CoiommuState *s, PCIDevice *dev)
                                     command & ~PCI_COMMAND_MASTER, 2);
 }
 
+void coiommu_fallback_stop_all(CoiommuState *s)
+{
+    g_autoptr(GPtrArray) masters = bus_masters(s);
+    guint i;
+
+    for (i = 0; i < masters->len; i++) {
+        stop_device(s, masters->pdata[i]);
+    }
+}
+
 void coiommu_fallback_detach_begin(CoiommuState *s, PCIDevice *dev)
 {
     g_autoptr(GPtrArray) masters = bus_masters(s);

@@ -39,6 +39,9 @@ void coiommu_fallback_unrealized(CoiommuState *s, PCIDevice *dev);
 void coiommu_fallback_detach_begin(CoiommuState *s, PCIDevice *dev);
 void coiommu_fallback_detach_end(CoiommuState *s);
 
+/* Take every tracked device off the bus: the memory behind them goes. */
+void coiommu_fallback_stop_all(CoiommuState *s);
+
 /*
  * Fewer devices may need something: end pin-all if no device is left that it
  * is for, and unpin everything if none is attached either.

@@ -53,6 +53,11 @@ void coiommu_migration_update(CoiommuState *s)
     }
 }
 
+void coiommu_migration_exit(CoiommuState *s)
+{
+    migrate_del_blocker(&s->migration_blocker);
+}
+
 /* ---- The state ---- */
 
 static int coiommu_pre_save(void *opaque)

@@ -45,4 +45,7 @@ bool coiommu_migration_check(CoiommuState *s, Error **errp);
 /* A tracked device has come or gone: block migration or allow it.  BQL. */
 void coiommu_migration_update(CoiommuState *s);
 
+/* Block nothing any more.  BQL. */
+void coiommu_migration_exit(CoiommuState *s);
+
 #endif /* COIOMMU_MIGRATION_H */

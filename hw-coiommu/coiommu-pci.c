@@ -152,6 +152,11 @@ static void coiommu_realize(PCIDevice *pci_dev, Error **errp)
     CoiommuState *s = COIOMMU(pci_dev);
     int ret;
 
+    if (s->unrealized) {
+        error_setg(errp, "coiommu cannot be realized a second time: start "
+                   "QEMU anew");
+        return;
+    }
     if (!check_machine(s, errp) || !check_sizes(s, errp) ||
         !check_quota(s, errp) || !coiommu_migration_check(s, errp)) {
         return;
@@ -185,14 +190,27 @@ static void coiommu_realize(PCIDevice *pci_dev, Error **errp)
     qemu_add_machine_init_done_notifier(&s->machine_done_notifier);
 }
 
+/*
+ * Either our realize has failed after all, or the operator has written to the
+ * property "realized", which QEMU gives a device no way to refuse.  The machine
+ * must be as if we had not been there, but for the devices that we serve: they
+ * keep an address space in which there is no memory for them.
+ */
 static void coiommu_exit(PCIDevice *pci_dev)
 {
     CoiommuState *s = COIOMMU(pci_dev);
 
+    if (coiommu_fallback_any(s)) {
+        warn_report("coiommu has been unrealized: the devices behind it are "
+                    "kept off the bus and reach no guest memory any more. "
+                    "Start QEMU anew to use them");
+    }
+    s->unrealized = true;
     qemu_remove_machine_init_done_notifier(&s->machine_done_notifier);
     qemu_remove_exit_notifier(&s->exit_notifier);
     threads_stop(s);
     coiommu_vfio_settle(s);
+    coiommu_fallback_stop_all(s);
     coiommu_gate_close(&s->gate);
     s->enabled = false;
     s->pin_all = false;
@@ -205,6 +223,7 @@ static void coiommu_exit(PCIDevice *pci_dev)
     coiommu_ram_exit(s);
     coiommu_as_exit(s);
     coiommu_vfio_exit(s);
+    coiommu_migration_exit(s);
     pcie_cap_exit(pci_dev);
 }
 
@@ -218,6 +237,10 @@ static void coiommu_reset_exit(Object *obj, ResetType type)
 {
     CoiommuState *s = COIOMMU(obj);
 
+    /* A device that has been unrealized is still on the bus, and is reset. */
+    if (!DEVICE(s)->realized) {
+        return;
+    }
     trace_coiommu_reset(s->enabled, coiommu_pinset_totals(&s->pins).bytes);
     coiommu_registers_reset(s);
 }

@@ -262,8 +262,8 @@ void coiommu_vfio_exit(CoiommuState *s)
     }
     timer_free(s->leaving_timer);
     qemu_bh_delete(s->settle_bh);
-    g_ptr_array_unref(s->leaving);
-    g_ptr_array_unref(s->containers);
+    g_clear_pointer(&s->leaving, g_ptr_array_unref);
+    g_clear_pointer(&s->containers, g_ptr_array_unref);
 }
 
 /* ---- Containers that come: under the BQL ---- */
@@ -312,7 +312,7 @@ void coiommu_vfio_replay(CoiommuState *s, IOMMUNotifier *n)
     Error *err = NULL;
 
     trace_coiommu_vfio_replay(container, n->start, n->end);
-    if (!container) {
+    if (!container || s->unrealized) {
         return;
     }
     /* Closed until it is settled whether the container comes into being. */

@@ -220,6 +220,9 @@ struct CoiommuState {
     bool use_viot;
     char *pressure_path;
 
+    /* It has been realized, and is no more: for good.  BQL. */
+    bool unrealized;
+
     /* Fixed by realize, @block_shift when the machine is complete. */
     unsigned unit_shift;
     unsigned block_shift;

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Devices that are unrealized: by the operator, or because realize fails."""
+
+from guest import ABI, endpoint
+from machine import PATIENCE, QemuError, plug_vfio_user, vfio_user
+from test_bypass import ALL
+from test_fallback import COMMAND, MASTER, MEMORY, is_master, master
+from test_hotplug import NATIVE, only_behind_port, one_and_a_port, start, unplug
+
+MIB = 1 << 20
+IOMMU = "/machine/peripheral/iommu"
+
+
+def set_realized(machine, path, value):
+    """The error of qom-set, or ""."""
+    try:
+        machine.qmp("qom-set", path=path, property="realized", value=value)
+    except QemuError as error:
+        return str(error)
+    return ""
+
+
+def check_gone(t, machine):
+    """coIOMMU has been unrealized, and can be asked and set all the same."""
+    for prop in machine.qmp("qom-list", path=IOMMU):
+        if prop["type"] in ("uint64", "uint64List"):
+            machine.counter(prop["name"])
+    for name in ("pinned-bytes", "attached-endpoints", "containers",
+                 "fallback-active", "fallback-bytes"):
+        t.equal(machine.counter(name), 0, name)
+    for name, value in (("max-pinned", 1 << 30), ("unpin-policy", "lazy"),
+                        ("unpin-interval", 1), ("ahead", MIB),
+                        ("fallback", "refuse"), ("escape-threshold", 1)):
+        machine.set(name, value)
+    machine.reset()
+    t.equal(set_realized(machine, IOMMU, True),
+            "coiommu cannot be realized a second time: start QEMU anew",
+            "realized again")
+
+
+def test_unrealize(t):
+    """Without a device: the machine is as one that has no coIOMMU."""
+    with t.machine(devices=lambda machine: only_behind_port(machine)[:1],
+                   coiommu=",viot=on") as machine:
+        t.equal(set_realized(machine, IOMMU, False), "", "unrealized")
+        check_gone(t, machine)
+        t.equal(machine.said("unrealized"), [], "warnings")
+        plug_vfio_user(machine, 0, "d0", "rp")
+        t.equal(machine.servers[0].mapped_bytes() >= ALL, True, "all mapped")
+        t.equal(machine.quit(), 0, "exit status")
+
+
+def test_unrealize_in_use(t):
+    """With devices: none reaches memory, and each can go."""
+    def devices(machine):
+        return one_and_a_port(machine) + [vfio_user(machine, 1, "d1",
+                                                    bus="rp")]
+
+    with t.machine(servers=2, devices=devices, extra=NATIVE,
+                   coiommu=",viot=on") as machine:
+        guest = start(t, machine, endpoint(0, 5))
+        one, two = machine.servers
+        t.equal(guest.pin((0x4000, 1)), (ABI.ST_OK, 1), "PIN")
+        # One is attached, the other one has all memory pinned.
+        master(machine)
+        master(machine, devfn=0, bus=1)
+        t.equal(machine.counter("pinned-bytes"), ALL, "all pinned")
+        one.commands.clear()
+        t.equal(set_realized(machine, IOMMU, False), "", "unrealized")
+        t.equal(len(machine.said("coiommu has been unrealized")), 1, "warnings")
+        t.equal((one.maps, two.maps), ({}, {}), "maps")
+        # While it still had its memory it was taken off the bus.
+        t.equal(one.commands, [(MEMORY, ALL)], "writes of PCI_COMMAND")
+        t.equal(is_master(machine, devfn=0, bus=1), False, "the other one")
+        check_gone(t, machine)
+        master(machine)
+        t.equal((one.maps, type(one.dma_read(0x4000000, 8))), ({}, int),
+                "maps, and an errno")
+        machine.config_write(0, 7 << 3, 0x18, 1 << 16 | 1 << 8)
+        unplug(t, machine, "d1")
+        t.equal(two.gone.wait(PATIENCE), True, "connection closed")
+        # One that comes then is as without coIOMMU.
+        plug_vfio_user(machine, 1, "d2", "rp")
+        t.equal(two.mapped_bytes() >= ALL, True, "all mapped")
+        t.equal((one.violations, two.violations), ([], []), "violations")
+        t.equal(machine.quit(), 0, "exit status")
+
+
+def test_unrealize_device(t):
+    """A tracked device that is unrealized leaves nothing behind."""
+    def devices(machine):
+        return [vfio_user(machine, i, f"d{i}", addr=f"{5 + i}")
+                for i in range(2)]
+
+    with t.machine(servers=2, devices=devices) as machine:
+        guest = start(t, machine, endpoint(0, 5), endpoint(0, 6))
+        one, two = machine.servers
+        t.equal(guest.pin((0x4000, 1)), (ABI.ST_OK, 1), "PIN")
+        t.equal(set_realized(machine, "/machine/peripheral/d1", False), "",
+                "unrealized")
+        t.equal(machine.counter("attached-endpoints"), 1, "endpoints")
+        t.equal(guest.attach(endpoint(0, 6)), ABI.ST_NODEV, "ATTACH")
+        machine.config_write(0, 6 << 3, COMMAND, MASTER, size=2)
+        t.equal(machine.counter("fallback-active"), 0, "fallback-active")
+        t.equal(guest.pin((0x8000, 1)), (ABI.ST_OK, 1), "PIN")
+        t.equal(len(one.maps), 2, "maps")
+        # Until its object goes its container is there, and takes part.
+        t.equal(two.maps, one.maps, "maps of the other")
+        # No reset: QEMU resets devices that are unrealized, and VFIO's write
+        # to configuration space that they have no more.
+        t.equal(guest.detach(endpoint(0, 5)), ABI.ST_OK, "DETACH")
+        t.equal((one.maps, two.maps, machine.counter("pinned-bytes")),
+                ({}, {}, 0), "after DETACH")
+        t.equal(set_realized(machine, "/machine/peripheral/d0", False), "",
+                "the other one")
+        t.equal(machine.counter("attached-endpoints"), 0, "endpoints")
+        t.equal((one.violations, two.violations), ([], []), "violations")
+        t.equal(machine.quit(), 0, "exit status")
