@@ -159,6 +159,18 @@ static PCIDevice *pci_device_of(DeviceState *dev)
     return (PCIDevice *)object_dynamic_cast(OBJECT(dev), TYPE_PCI_DEVICE);
 }
 
+/*
+ * QEMU calls device listeners in the middle of a realize, and not again if the
+ * rest of it fails.  When it is over we look what has become of the device.
+ */
+static void realized_bh(void *opaque)
+{
+    CoiommuState *s = opaque;
+
+    coiommu_fallback_prune(s);
+    coiommu_migration_update(s);
+}
+
 static void endpoint_realize(DeviceListener *listener, DeviceState *dev)
 {
     CoiommuState *s = container_of(listener, CoiommuState, device_listener);
@@ -170,6 +182,7 @@ static void endpoint_realize(DeviceListener *listener, DeviceState *dev)
     if (coiommu_endpoint_tracked(s, pci_dev)) {
         coiommu_fallback_realized(s, pci_dev);
         coiommu_migration_update(s);
+        qemu_bh_schedule(s->realized_bh);
     } else if (is_vfio(OBJECT(dev))) {
         coiommu_bypass_realized(s, pci_dev);
     }
@@ -193,6 +206,7 @@ static void endpoint_unrealize(DeviceListener *listener, DeviceState *dev)
 
 void coiommu_endpoint_init(CoiommuState *s)
 {
+    s->realized_bh = qemu_bh_new(realized_bh, s);
     s->device_listener.realize = endpoint_realize;
     s->device_listener.unrealize = endpoint_unrealize;
     device_listener_register(&s->device_listener);
@@ -201,4 +215,5 @@ void coiommu_endpoint_init(CoiommuState *s)
 void coiommu_endpoint_exit(CoiommuState *s)
 {
     device_listener_unregister(&s->device_listener);
+    qemu_bh_delete(s->realized_bh);
 }

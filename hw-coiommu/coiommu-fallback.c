@@ -377,6 +377,19 @@ void coiommu_fallback_unrealized(CoiommuState *s, PCIDevice *dev)
     }
 }
 
+static gboolean is_off_bus(gpointer dev, gpointer hook, gpointer devices)
+{
+    return !g_ptr_array_find(devices, dev, NULL);
+}
+
+void coiommu_fallback_prune(CoiommuState *s)
+{
+    g_autoptr(GPtrArray) devices = g_ptr_array_new();
+
+    pci_for_each_bus(pci_get_bus(PCI_DEVICE(s)), add_bus, devices);
+    g_hash_table_foreach_remove(s->fallback.hooks, is_off_bus, devices);
+}
+
 /* ---- Guest RAM ---- */
 
 /*

@@ -31,6 +31,9 @@ void coiommu_fallback_exit(CoiommuState *s);
 void coiommu_fallback_realized(CoiommuState *s, PCIDevice *dev);
 void coiommu_fallback_unrealized(CoiommuState *s, PCIDevice *dev);
 
+/* Forget devices that came and are not on the bus: their realize has failed. */
+void coiommu_fallback_prune(CoiommuState *s);
+
 /*
  * @dev, or with NULL each device, is about to be no longer attached.  If it may
  * do DMA, everything is pinned first, or it is kept from it.  Pin-all does not

@@ -237,6 +237,7 @@ struct CoiommuState {
     AddressSpace as;
     Error *migration_blocker;
     DeviceListener device_listener;
+    QEMUBH *realized_bh;
 
     /* For the time of a migration's begin or end; BQL. */
     CoiommuSaved saved;

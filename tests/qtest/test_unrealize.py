@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Devices that are unrealized: by the operator, or because realize fails."""
 
+import errno
+
+import vfio_user_server as messages
 from guest import ABI, endpoint
 from machine import PATIENCE, QemuError, plug_vfio_user, vfio_user
 from test_bypass import ALL
 from test_fallback import COMMAND, MASTER, MEMORY, is_master, master
 from test_hotplug import NATIVE, only_behind_port, one_and_a_port, start, unplug
+from test_unpin import wait
 
 MIB = 1 << 20
 IOMMU = "/machine/peripheral/iommu"
@@ -114,5 +118,75 @@ def test_unrealize_device(t):
         t.equal(set_realized(machine, "/machine/peripheral/d0", False), "",
                 "the other one")
         t.equal(machine.counter("attached-endpoints"), 0, "endpoints")
+        t.equal((one.violations, two.violations), ([], []), "violations")
+        t.equal(machine.quit(), 0, "exit status")
+
+
+def deep_ports(machine):
+    """So many switches that a path is too long for QEMU's migration."""
+    devices = ["pcie-root-port,id=port0,addr=7,chassis=1"]
+    for i in range(24):
+        devices += [f"cxl-upstream,id=up{i},bus=port{i}",
+                    f"cxl-downstream,id=port{i + 1},bus=up{i},port=0,"
+                    f"chassis={i + 2}"]
+    return devices
+
+
+def test_realize_fails_late(t):
+    """A device that QEMU refuses after we have heard of it is forgotten."""
+    def blocked():
+        return "blocked-reasons" in machine.qmp("query-migrate")
+
+    with t.machine(servers=0, devices=deep_ports,
+                   coiommu=",x-track-emulated=on") as machine:
+        for i in range(2):
+            try:
+                machine.qmp("device_add", driver="e1000e", id=f"late{i}",
+                            bus="port24")
+                message = ""
+            except QemuError as error:
+                message = str(error)
+            t.equal("Path too long" in message, True, message)
+            t.equal(machine.traced("coiommu_fallback_hook"), i + 1, "events")
+            wait(t, lambda: not blocked(), "migration is allowed")
+        # One that has no state, and no path, can come in.
+        machine.qmp("device_add", driver="edu", id="good", bus="port24")
+        t.equal(blocked(), True, "migration is blocked")
+        machine.reset()
+        t.equal(machine.quit(), 0, "exit status")
+
+
+def test_vfio_fails_late(t):
+    """VFIO refuses a device when its container is there already."""
+    with t.machine(servers=2, devices=one_and_a_port, extra=NATIVE) as machine:
+        guest = start(t, machine, endpoint(0, 5))
+        one, two = machine.servers
+        t.equal(guest.pin((0x4000, 1)), (ABI.ST_OK, 1), "PIN")
+        pinned = dict(one.maps)
+        for message in (messages.VERSION, messages.REGION_INFO,
+                        messages.REGION_READ):
+            two.fail_command(message, errno.EIO)
+            try:
+                plug_vfio_user(machine, 1, f"late{message}", "rp")
+                t.equal(True, False, f"message {message}: plugged in")
+            except QemuError:
+                pass
+            t.equal(two.gone.wait(PATIENCE), True, "connection closed")
+            two.fail_never()
+            t.equal((machine.counter("containers"), two.maps, one.maps),
+                    (1, {}, pinned), "containers and maps")
+            t.equal(guest.pin((0x8000, 1)), (ABI.ST_OK, 1), "PIN")
+            pinned = dict(one.maps)
+            # The chipset changes memory: every listener hears of it.
+            machine.config_write(0, 0, 0x9e, 0x01, size=1)
+            machine.config_write(0, 0, 0x9e, 0x00, size=1)
+        for ident in ("d1", "d2"):
+            plug_vfio_user(machine, 1, ident, "rp")
+            t.equal(guest.attach(endpoint(1, 0)), ABI.ST_OK, "ATTACH")
+            t.equal(guest.pin((0xc000, 1)), (ABI.ST_OK, 1), "PIN")
+            t.equal(two.maps, one.maps, "maps")
+            unplug(t, machine, ident)
+            t.equal(two.gone.wait(PATIENCE), True, "connection closed")
+            t.equal(two.maps, {}, "maps after the unplug")
         t.equal((one.violations, two.violations), ([], []), "violations")
         t.equal(machine.quit(), 0, "exit status")

@@ -63,6 +63,7 @@ class VfioUserServer:
         self._held_replies = []
         self._fail_at = {}      # iova -> errno
         self._fail_nth = {}     # number of a coming map, from 1 -> errno
+        self._fail_command = {}  # command -> errno
         self._replies = queue.Queue()
         self._send_lock = threading.Lock()
         self._hold_lock = threading.Lock()  # guards what is held
@@ -85,6 +86,10 @@ class VfioUserServer:
         """Fail the nth map from now, counting from 1."""
         self._fail_nth[nth] = error
 
+    def fail_command(self, command, error):
+        """Fail each message of this kind."""
+        self._fail_command[command] = error
+
     def hold_at(self, iova):
         """Don't reply to maps at this address until release()."""
         self.held.clear()
@@ -102,6 +107,7 @@ class VfioUserServer:
     def fail_never(self):
         self._fail_at.clear()
         self._fail_nth.clear()
+        self._fail_command.clear()
 
     def mapped_bytes(self):
         return sum(self.maps.values())
@@ -233,6 +239,8 @@ class VfioUserServer:
         }
         if command not in handlers:
             raise Failure(errno.EOPNOTSUPP)
+        if command in self._fail_command:
+            raise Failure(self._fail_command[command])
         return handlers[command](body)
 
     def _version(self, body):
