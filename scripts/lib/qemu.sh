@@ -122,6 +122,15 @@ qemu_export() {
 
 # --- Building ---------------------------------------------------------------
 
+# A *variant* of the build has a folder and options of configure of its own:
+#   obj            what operators run
+#   obj-sanitize   for the level qtest-asan: see sanitizing-cc
+declare -A QEMU_VARIANTS=(
+    [obj]=""
+    [obj-sanitize]="--cc=$COIOMMU_TOP/scripts/lib/sanitizing-cc
+        --extra-ldflags=-fsanitize=address,undefined"
+)
+
 # The options of configure, but for the list of devices.
 QEMU_CONFIGURE=(
     --target-list=x86_64-softmmu
@@ -177,21 +186,26 @@ qemu_configure() {
     done
 }
 
-# qemu_make DIR: configure (when something that matters to it has changed) and
-# build DIR/src in DIR/obj.
+# qemu_make DIR [VARIANT]: configure (when something that matters to it has
+# changed) and build DIR/src in DIR/VARIANT.
 qemu_make() {
-    local dir=$1 name key
-    name=qemu-$(basename "$dir")
+    local dir=$1 variant=${2:-obj} name key configured options
+    # configure runs small programs; what they leak is no concern of ours.
+    export ASAN_OPTIONS=detect_leaks=0
+    name=qemu-$(basename "$dir")${variant#obj}
+    configured=$dir/configured${variant#obj}
+    read -r -a options -d '' <<<"${QEMU_VARIANTS[$variant]}" || true
     key=$({
         cat "$dir/unpacked"
         qemu_devices "$dir/src"
-        echo "${QEMU_CONFIGURE[*]} $QEMU_FIRMWARE"
+        echo "${QEMU_CONFIGURE[*]} $QEMU_FIRMWARE${options[*]/#/ }"
         declare -f qemu_configure
     } | sha256sum | cut -c1-32)
-    if ! stamp_ok "$dir/configured" "$key" || [ ! -f "$dir/obj/build.ninja" ]
-    then
-        step "$name-configure" qemu_configure "$dir/src" "$dir/obj"
-        stamp_set "$dir/configured" "$key"
+    if ! stamp_ok "$configured" "$key" ||
+        [ ! -f "$dir/$variant/build.ninja" ]; then
+        step "$name-configure" \
+            qemu_configure "$dir/src" "$dir/$variant" "${options[@]}"
+        stamp_set "$configured" "$key"
     fi
-    step "$name-build" ninja -C "$dir/obj" qemu-system-x86_64
+    step "$name-build" ninja -C "$dir/$variant" qemu-system-x86_64
 }
