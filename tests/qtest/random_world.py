@@ -214,8 +214,13 @@ class Hotplug:
             eject_dimm(world.machine, slot)
             del world.dimms[slot]
             return
-        world.note("plug DIMM", slot)
-        world.dimms[slot] = plug_dimm(world.machine, f"dimm{slot}", DIMM, slot)
+        # A name is used once: QEMU gives memory that is plugged in under the
+        # name of some that went a moment ago the old file, and then closes it
+        # (cpr_find_fd() in backends/hostmem-memfd.c of 10.2).
+        name = f"dimm{world.plugs}"
+        world.plugs += 1
+        world.note("plug", name, "in slot", slot)
+        world.dimms[slot] = plug_dimm(world.machine, name, DIMM, slot)
 
 
 class Settings:
