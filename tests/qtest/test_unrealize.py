@@ -163,8 +163,8 @@ def test_vfio_fails_late(t):
         one, two = machine.servers
         t.equal(guest.pin((0x4000, 1)), (ABI.ST_OK, 1), "PIN")
         pinned = dict(one.maps)
-        for message in (messages.VERSION, messages.REGION_INFO,
-                        messages.REGION_READ):
+        for message in (messages.VERSION, messages.GET_INFO,
+                        messages.REGION_INFO, messages.REGION_READ):
             two.fail_command(message, errno.EIO)
             try:
                 plug_vfio_user(machine, 1, f"late{message}", "rp")
