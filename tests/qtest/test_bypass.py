@@ -123,6 +123,9 @@ def test_json_sizes(t):
                    devices=lambda machine: [json.dumps(device)]) as machine:
         for name in ("unit", "block", "max-pinned", "ahead"):
             t.equal(machine.counter(name), device[name], name)
+        machine.qmp("human-monitor-command", **{
+            "command-line": "qom-set /machine/peripheral/iommu max-pinned 64M"})
+        t.equal(machine.counter("max-pinned"), 64 * MIB, "with a suffix")
     for wrong in ("64K", "65536"):
         status, message = t.refusal(
             ["-M", "q35", "-device",

@@ -122,6 +122,20 @@ def test_unrealize_device(t):
         t.equal(machine.quit(), 0, "exit status")
 
 
+def test_unrealize_port(t):
+    """The same, with the port above it."""
+    with t.machine(devices=only_behind_port) as machine:
+        guest = start(t, machine, endpoint(1, 0))
+        server, = machine.servers
+        t.equal(guest.pin((0x4000, 1)), (ABI.ST_OK, 1), "PIN")
+        t.equal(set_realized(machine, "/machine/peripheral/rp", False), "",
+                "unrealized")
+        t.equal((server.maps, machine.counter("pinned-bytes"),
+                 machine.counter("attached-endpoints")), ({}, 0, 0), "counters")
+        t.equal(guest.probe(endpoint(1, 0)), ABI.ST_NODEV, "PROBE")
+        t.equal(machine.quit(), 0, "exit status")
+
+
 def deep_ports(machine):
     """So many switches that a path is too long for QEMU's migration."""
     devices = ["pcie-root-port,id=port0,addr=7,chassis=1"]
