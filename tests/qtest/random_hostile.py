@@ -2,8 +2,7 @@
 """A guest that does anything at all to the device and the machine.
 
 Each class is one way in: registers, request pages, the table, configuration
-space, the chipset, resets.  After each step the Oracle looks; then the guest
-is only as bad as it was before.
+space, the chipset, resets.  After a few steps the Oracle looks.
 """
 
 import struct

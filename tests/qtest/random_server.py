@@ -9,9 +9,10 @@ import errno
 import struct
 import threading
 
-from vfio_user_server import CONFIG_REGION, Failure, VfioUserServer
+from vfio_user_server import (COMMAND, CONFIG_REGION, Failure,
+                              VfioUserServer)
 
-INTERRUPT_PIN = 0x3d
+STATUS = 6
 
 INJECTIONS = {
     "refused": "a map is refused, and nothing is mapped",
@@ -69,10 +70,11 @@ class RandomServer(VfioUserServer):
             self.on_unmap(iova, size)
 
     def _region_write(self, body):
-        # As in a real device the interrupt pin can't be written.  QEMU asks for
-        # it again at a reset, and would crash if it had changed from none.
+        # As in a real device the guest can't write what the device is.  QEMU
+        # would not survive another header type, or an interrupt pin that was
+        # not there when the device was realized.
         offset, region, count = struct.unpack_from("<QII", body)
-        if region == CONFIG_REGION and offset + count > INTERRUPT_PIN:
+        if region == CONFIG_REGION and not COMMAND <= offset < STATUS:
             return body[:16]
         return super()._region_write(body)
 

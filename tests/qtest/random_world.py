@@ -85,7 +85,7 @@ class World:
         if not os.environ.get("COIOMMU_RANDOM_TRACE"):
             extra += ["-trace", "-coiommu_*"]
         unit, block = self.random.choice(
-            [("64K", "256K"), ("64K", "64K"), ("16K", "2M"), ("64K", "1M")])
+            [("64K", "256K"), ("64K", "1M"), ("16K", "2M"), ("256K", "512K")])
         self.machine = t.machine(
             log=self.log, server=RandomServer, servers=3,
             memory="512M,slots=3,maxmem=2G",
