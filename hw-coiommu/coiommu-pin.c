@@ -103,7 +103,7 @@ static int block_pin(CoiommuState *s, uint64_t block, CoiommuGuess guess,
     if (coiommu_pinset_reserve_guess(&s->pins, block, bytes, guess, ahead)) {
         ret = coiommu_pieces_map(s, s->ram.extents, block);
         if (ret) {
-            coiommu_pinset_release(&s->pins, block);
+            coiommu_pinset_release(&s->pins, block, 0);
         } else {
             coiommu_pinset_commit(&s->pins, block);
             coiommu_unpin_wake(s);
@@ -244,7 +244,7 @@ void coiommu_unpin_block(CoiommuState *s, uint64_t block)
 
     coiommu_pieces_unmap(s, part ?: s->ram.extents, block,
                          block_end(s, block));
-    coiommu_pinset_release(&s->pins, block);
+    coiommu_pinset_release(&s->pins, block, 0);
     coiommu_ahead_unused(s, block, guess);
     stat64_add(&s->stats.unpinned_blocks, 1);
     trace_coiommu_unpin(block, block_start(s, block));

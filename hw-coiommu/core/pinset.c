@@ -99,6 +99,18 @@ static uint64_t pin_ahead(const CoiommuPin *pin)
     return pin->guess == COIOMMU_GUESS_AHEAD ? pin->bytes : 0;
 }
 
+/* Stuck bytes count like those that are pinned. */
+static void pin_set_stuck(CoiommuPinset *set, CoiommuPin *pin, uint64_t stuck)
+{
+    uint64_t more = stuck - pin->stuck;
+
+    pin->stuck = stuck;
+    set->stuck += more;
+    set->bytes += more;
+    set->charged += more;
+    set->peak = MAX(set->peak, set->bytes);
+}
+
 /* A guess no more; returns what it was. */
 static CoiommuGuess pin_clear_guess(CoiommuPinset *set, CoiommuPin *pin)
 {
@@ -122,6 +134,7 @@ CoiommuPinTotals coiommu_pinset_totals(CoiommuPinset *set)
     totals = (CoiommuPinTotals) {
         .pinned = set->pinned,
         .bytes = set->bytes,
+        .stuck = set->stuck,
         .peak = set->peak,
         .charged = set->charged,
         .quota = set->quota,
@@ -209,10 +222,25 @@ bool coiommu_pinset_try_add(CoiommuPinset *set, uint64_t block)
     bool in;
 
     qemu_mutex_lock(&set->lock);
-    /* Where there is an entry it is pinned, or somebody is in or waits. */
+    /* Where there is an entry it isn't absent, or not free, or stuck. */
     in = !pin_find(set, block);
     if (in) {
         pin_add(set, block)->next++;
+    }
+    qemu_mutex_unlock(&set->lock);
+    return in;
+}
+
+bool coiommu_pinset_try_stuck(CoiommuPinset *set, uint64_t block)
+{
+    CoiommuPin *pin;
+    bool in;
+
+    qemu_mutex_lock(&set->lock);
+    pin = pin_find(set, block);
+    in = pin && pin->stuck && pin->next == pin->serving;
+    if (in) {
+        pin->next++;
     }
     qemu_mutex_unlock(&set->lock);
     return in;
@@ -227,7 +255,7 @@ void coiommu_pinset_leave(CoiommuPinset *set, uint64_t block)
     pin->serving++;
     if (pin->serving != pin->next) {
         qemu_cond_broadcast(&set->turn);
-    } else if (pin->state == COIOMMU_PIN_ABSENT) {
+    } else if (pin->state == COIOMMU_PIN_ABSENT && !pin->stuck) {
         pin_remove(set, pin);
     }
     qemu_mutex_unlock(&set->lock);
@@ -326,7 +354,7 @@ CoiommuGuess coiommu_pinset_withdraw(CoiommuPinset *set, uint64_t block)
     return guess;
 }
 
-void coiommu_pinset_release(CoiommuPinset *set, uint64_t block)
+void coiommu_pinset_release(CoiommuPinset *set, uint64_t block, uint64_t stuck)
 {
     CoiommuPin *pin;
 
@@ -344,6 +372,15 @@ void coiommu_pinset_release(CoiommuPinset *set, uint64_t block)
     pin->bytes = 0;
     pin->part = NULL;
     pin->state = COIOMMU_PIN_ABSENT;
+    pin_set_stuck(set, pin, stuck);
+    qemu_mutex_unlock(&set->lock);
+}
+
+void coiommu_pinset_set_stuck(CoiommuPinset *set, uint64_t block,
+                              uint64_t stuck)
+{
+    qemu_mutex_lock(&set->lock);
+    pin_set_stuck(set, pin_find(set, block), stuck);
     qemu_mutex_unlock(&set->lock);
 }
 

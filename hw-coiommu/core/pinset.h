@@ -21,10 +21,15 @@
  *   mapping -- release --> absent           (the map has failed)
  *   pinned -- withdraw --> unmapping -- release --> absent
  *
+ * Beside what is pinned a block may have bytes that are *stuck*: the host has
+ * refused to unmap them, or has left open whether they are mapped.  They are
+ * not part of the block any more, but count like pinned bytes until they are
+ * known to be unmapped.  A block can be stuck in any state.
+ *
  * Entries sit densely in an array, found through a hash from block number to
  * array index, so a walk by index can be interrupted and resumed.  A removal
  * moves the last entry into the hole: a walk goes from the end.  Entries of
- * absent blocks exist only while somebody is in or waits.
+ * absent blocks exist only while somebody is in or waits, or bytes are stuck.
  */
 #ifndef COIOMMU_PINSET_H
 #define COIOMMU_PINSET_H
@@ -43,6 +48,7 @@ typedef enum CoiommuPinState {
  * CoiommuPin - one block
  * @block: block number, GPA >> block shift
  * @bytes: what is mapped of it, at most the block size; 0 while absent
+ * @stuck: what may be mapped of it beside that
  * @part: the owner's record of what that is; NULL while it is all of its RAM
  * @next: the ticket that the next to ask for the block gets
  * @serving: whose turn it is; nobody is in the block when it equals @next
@@ -53,6 +59,7 @@ typedef enum CoiommuPinState {
 typedef struct CoiommuPin {
     uint64_t block;
     uint64_t bytes;
+    uint64_t stuck;
     void *part;
     uint32_t next;
     uint32_t serving;
@@ -71,7 +78,8 @@ typedef struct CoiommuPin {
  * @pinned: how many are pinned, or not unmapped yet
  * @unmapping: how many of these are being unmapped
  * @released: how many of those have become absent since the beginning
- * @bytes: sum of the bytes of what @pinned counts
+ * @bytes: sum of the bytes of what @pinned counts, and of what is stuck
+ * @stuck: sum of what is stuck
  * @peak: the most that @bytes was
  * @charged: bytes that count against the quota: these, and what is being mapped
  * @quota: the most that @charged may be, 0 for no limit
@@ -87,6 +95,7 @@ typedef struct CoiommuPinset {
     size_t unmapping;
     uint64_t released;
     uint64_t bytes;
+    uint64_t stuck;
     uint64_t peak;
     uint64_t charged;
     uint64_t quota;
@@ -100,6 +109,7 @@ typedef struct CoiommuPinset {
 typedef struct CoiommuPinTotals {
     size_t pinned;
     uint64_t bytes;
+    uint64_t stuck;
     uint64_t peak;
     uint64_t charged;
     uint64_t quota;
@@ -144,10 +154,16 @@ bool coiommu_pinset_try_enter(CoiommuPinset *set, uint64_t block,
                               CoiommuPinFilter *filter, void *opaque);
 
 /*
- * Go into a block that is absent, and that nobody is in or waits for.  Never
- * waits.
+ * Go into a block that is absent, not stuck, and that nobody is in or waits
+ * for.  Never waits.
  */
 bool coiommu_pinset_try_add(CoiommuPinset *set, uint64_t block);
+
+/*
+ * Go into a block that has stuck bytes, if nobody is in it or waits for it.
+ * Never waits.
+ */
+bool coiommu_pinset_try_stuck(CoiommuPinset *set, uint64_t block);
 
 /*
  * The block has been used, or asked for: if it is pinned it is a guess no
@@ -178,7 +194,14 @@ void coiommu_pinset_commit(CoiommuPinset *set, uint64_t block);
 
 /* Returns what kind of guess the block still is. */
 CoiommuGuess coiommu_pinset_withdraw(CoiommuPinset *set, uint64_t block);
-void coiommu_pinset_release(CoiommuPinset *set, uint64_t block);
+
+/* @stuck bytes of the block may be mapped still. */
+void coiommu_pinset_release(CoiommuPinset *set, uint64_t block,
+                            uint64_t stuck);
+
+/* The same for a block that stays in its state. */
+void coiommu_pinset_set_stuck(CoiommuPinset *set, uint64_t block,
+                              uint64_t stuck);
 
 /*
  * Of a pinned block more or less is mapped than before: @bytes of it, and if

@@ -184,7 +184,7 @@ static void reserve(Block *r, uint64_t block, uint64_t bytes)
 
 static void release(Block *r, uint64_t block)
 {
-    coiommu_pinset_release(&set, block);
+    coiommu_pinset_release(&set, block, 0);
     r->state = COIOMMU_PIN_ABSENT;
     r->bytes = 0;
 }

@@ -45,7 +45,7 @@ static void unpin(CoiommuPinset *set, uint64_t block)
 {
     if (coiommu_pinset_enter(set, block)) {
         coiommu_pinset_withdraw(set, block);
-        coiommu_pinset_release(set, block);
+        coiommu_pinset_release(set, block, 0);
     }
     coiommu_pinset_leave(set, block);
 }
@@ -116,6 +116,67 @@ static void test_empty(void)
     coiommu_pinset_destroy(&set);
 }
 
+/* Bytes that the host does not let go of count, and keep the entry. */
+static void test_stuck(void)
+{
+    CoiommuPinset set;
+    CoiommuPin entry;
+    size_t hand = 1;
+    uint64_t block;
+
+    coiommu_pinset_init(&set);
+    coiommu_pinset_set_quota(&set, 100);
+    g_assert_true(pin(&set, 3, 60));
+    g_assert_true(coiommu_pinset_enter(&set, 3));
+    coiommu_pinset_withdraw(&set, 3);
+    coiommu_pinset_release(&set, 3, 40);
+    coiommu_pinset_leave(&set, 3);
+
+    /* Absent, but there, and charged; no peak came of it. */
+    g_assert_false(coiommu_pinset_has(&set, 3));
+    g_assert_true(coiommu_pinset_get(&set, 0, &entry));
+    g_assert_cmpuint(entry.stuck, ==, 40);
+    g_assert_cmpuint(entry.bytes, ==, 0);
+    g_assert_cmpuint(coiommu_pinset_totals(&set).pinned, ==, 0);
+    g_assert_cmpuint(coiommu_pinset_totals(&set).bytes, ==, 40);
+    g_assert_cmpuint(coiommu_pinset_totals(&set).stuck, ==, 40);
+    g_assert_cmpuint(coiommu_pinset_totals(&set).peak, ==, 60);
+    g_assert_false(pin(&set, 4, 61));
+
+    /* No walk, unpin or guess finds it. */
+    g_assert_cmpuint(coiommu_pinset_walk(&set, &hand, NULL, NULL, &block, 1),
+                     ==, 0);
+    g_assert_false(coiommu_pinset_try_enter(&set, 3, NULL, NULL));
+    g_assert_false(coiommu_pinset_try_add(&set, 3));
+
+    /* It can be pinned beside what is stuck, and be let go of again. */
+    g_assert_true(pin(&set, 3, 20));
+    g_assert_cmpuint(coiommu_pinset_totals(&set).bytes, ==, 60);
+    g_assert_true(coiommu_pinset_try_stuck(&set, 3));
+    g_assert_false(coiommu_pinset_try_stuck(&set, 3));
+    coiommu_pinset_set_stuck(&set, 3, 0);
+    coiommu_pinset_leave(&set, 3);
+    g_assert_cmpuint(coiommu_pinset_totals(&set).bytes, ==, 20);
+    g_assert_false(coiommu_pinset_try_stuck(&set, 3));
+    unpin(&set, 3);
+    g_assert_cmpuint(coiommu_pinset_end(&set), ==, 0);
+    g_assert_cmpuint(coiommu_pinset_totals(&set).charged, ==, 0);
+
+    /* A map that has failed, and may have been done after all. */
+    g_assert_false(coiommu_pinset_enter(&set, 5));
+    g_assert_true(coiommu_pinset_reserve(&set, 5, 70));
+    coiommu_pinset_release(&set, 5, 70);
+    coiommu_pinset_leave(&set, 5);
+    g_assert_cmpuint(coiommu_pinset_totals(&set).bytes, ==, 70);
+    g_assert_cmpuint(coiommu_pinset_totals(&set).peak, ==, 70);
+    g_assert_true(coiommu_pinset_try_stuck(&set, 5));
+    coiommu_pinset_set_stuck(&set, 5, 0);
+    coiommu_pinset_leave(&set, 5);
+    g_assert_cmpuint(coiommu_pinset_end(&set), ==, 0);
+    g_assert_cmpuint(coiommu_pinset_totals(&set).charged, ==, 0);
+    coiommu_pinset_destroy(&set);
+}
+
 /* What other threads see of a block on its way. */
 static void test_states(void)
 {
@@ -130,7 +191,7 @@ static void test_states(void)
     g_assert_cmpuint(coiommu_pinset_totals(&set).bytes, ==, 0);
     g_assert_cmpuint(coiommu_pinset_totals(&set).charged, ==, 4096);
     /* The map has failed. */
-    coiommu_pinset_release(&set, 3);
+    coiommu_pinset_release(&set, 3, 0);
     g_assert_cmpuint(coiommu_pinset_totals(&set).charged, ==, 0);
     g_assert_true(coiommu_pinset_reserve(&set, 3, 8192));
     coiommu_pinset_commit(&set, 3);
@@ -148,7 +209,7 @@ static void test_states(void)
     g_assert_false(coiommu_pinset_has(&set, 3));
     /* Not unmapped yet, so it still counts. */
     g_assert_cmpuint(coiommu_pinset_totals(&set).bytes, ==, 8192);
-    coiommu_pinset_release(&set, 3);
+    coiommu_pinset_release(&set, 3, 0);
     g_assert_cmpuint(coiommu_pinset_totals(&set).bytes, ==, 0);
     coiommu_pinset_leave(&set, 3);
     g_assert_cmpuint(coiommu_pinset_end(&set), ==, 0);
@@ -188,7 +249,7 @@ static void test_part(void)
     g_assert_true(coiommu_pinset_set_part(&set, 3, &part, 8192));
     g_assert_false(coiommu_pinset_set_part(&set, 3, NULL, 12288));
     coiommu_pinset_withdraw(&set, 3);
-    coiommu_pinset_release(&set, 3);
+    coiommu_pinset_release(&set, 3, 0);
     g_assert_null(coiommu_pinset_part(&set, 3));
     g_assert_cmpuint(coiommu_pinset_totals(&set).bytes, ==, 0);
     g_assert_cmpuint(coiommu_pinset_totals(&set).charged, ==, 0);
@@ -290,10 +351,10 @@ static void test_guesses(void)
     g_assert_true(coiommu_pinset_try_enter(&set, 3, NULL, NULL));
     g_assert_cmpint(coiommu_pinset_withdraw(&set, 3), ==, ahead);
     g_assert_cmpint(coiommu_pinset_used(&set, 3), ==, COIOMMU_GUESS_NONE);
-    coiommu_pinset_release(&set, 3);
+    coiommu_pinset_release(&set, 3, 0);
     g_assert_cmpuint(coiommu_pinset_totals(&set).ahead, ==, 0);
     g_assert_true(coiommu_pinset_reserve_guess(&set, 3, 4096, ahead, 4096));
-    coiommu_pinset_release(&set, 3);
+    coiommu_pinset_release(&set, 3, 0);
     coiommu_pinset_leave(&set, 3);
     totals = coiommu_pinset_totals(&set);
     g_assert_cmpuint(totals.guesses, ==, 1);
@@ -303,7 +364,7 @@ static void test_guesses(void)
     g_assert_true(pin(&set, 3, 4096));
     g_assert_true(coiommu_pinset_try_enter(&set, 3, NULL, NULL));
     g_assert_cmpint(coiommu_pinset_withdraw(&set, 3), ==, COIOMMU_GUESS_NONE);
-    coiommu_pinset_release(&set, 3);
+    coiommu_pinset_release(&set, 3, 0);
     coiommu_pinset_leave(&set, 3);
     coiommu_pinset_destroy(&set);
 }
@@ -345,5 +406,6 @@ int main(int argc, char **argv)
     g_test_add_func("/pinset/random", test_random);
     g_test_add_func("/pinset/guesses", test_guesses);
     g_test_add_func("/pinset/drain", test_drain);
+    g_test_add_func("/pinset/stuck", test_stuck);
     return g_test_run();
 }

@@ -69,7 +69,7 @@ static bool unpin_try(Device *d, uint64_t block)
     }
     g_assert_cmpint(d->mapped[block], ==, 1);
     d->mapped[block] = 0;
-    coiommu_pinset_release(&d->pins, block);
+    coiommu_pinset_release(&d->pins, block, 0);
     count(&d->unpins_done);
     return true;
 }
@@ -429,7 +429,7 @@ static void *releasing_thread(void *opaque)
     Unmap *unmap = opaque;
 
     g_usleep(unmap->ms * 1000);
-    coiommu_pinset_release(unmap->pins, 1);
+    coiommu_pinset_release(unmap->pins, 1, 0);
     coiommu_pinset_leave(unmap->pins, 1);
     return NULL;
 }
@@ -454,7 +454,7 @@ static bool wait_release(unsigned ms)
     waited = coiommu_pinset_wait_release(&pins);
     g_assert_true(coiommu_pinset_reserve(&pins, 2, 4096));
     pthread_join(thread, NULL);
-    coiommu_pinset_release(&pins, 2);
+    coiommu_pinset_release(&pins, 2, 0);
     coiommu_pinset_leave(&pins, 2);
     g_assert_cmpuint(coiommu_pinset_end(&pins), ==, 0);
     coiommu_pinset_destroy(&pins);
