@@ -60,7 +60,11 @@ static inline void coiommu_compat_sync_end(CoiommuContainer *container)
 #include "system/address-spaces.h"
 #include "hw/vfio/vfio-container.h"
 #include "hw/vfio/vfio-device.h"
+#include "hw/vfio-user/container.h"
 #include "qemu/main-loop.h"
+
+/* There are containers whose other end is a process. */
+#define COIOMMU_COMPAT_VFIO_USER
 
 typedef VFIOContainer CoiommuContainer;
 typedef const void *CoiommuClassData;

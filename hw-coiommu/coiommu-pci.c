@@ -173,6 +173,7 @@ static void coiommu_realize(PCIDevice *pci_dev, Error **errp)
                      PCI_BASE_ADDRESS_SPACE_MEMORY |
                      PCI_BASE_ADDRESS_MEM_TYPE_64, &s->bar);
     coiommu_vfio_init(s);
+    coiommu_stuck_init(s);
     coiommu_as_init(s);
     coiommu_ram_init(s);
     coiommu_fallback_init(s);
@@ -223,6 +224,7 @@ static void coiommu_exit(PCIDevice *pci_dev)
     coiommu_ram_exit(s);
     coiommu_as_exit(s);
     coiommu_vfio_exit(s);
+    coiommu_stuck_exit(s);
     coiommu_migration_exit(s);
     pcie_cap_exit(pci_dev);
 }
@@ -274,6 +276,7 @@ static void coiommu_instance_init(Object *obj)
 
     coiommu_gate_init(&s->gate);
     coiommu_pinset_init(&s->pins);
+    coiommu_refusal_init(&s->refusal);
     coiommu_unpin_init(s);
     coiommu_ahead_init(s);
     s->attached = g_hash_table_new(NULL, NULL);
@@ -287,6 +290,7 @@ static void coiommu_instance_finalize(Object *obj)
     g_hash_table_destroy(s->attached);
     coiommu_ahead_destroy(s);
     coiommu_unpin_destroy(s);
+    coiommu_refusal_destroy(&s->refusal);
     coiommu_pinset_destroy(&s->pins);
     coiommu_gate_destroy(&s->gate);
 }

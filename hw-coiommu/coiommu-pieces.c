@@ -30,7 +30,7 @@ void coiommu_pieces_unmap(CoiommuState *s, const GArray *list, uint64_t block,
     CoiommuExtent piece;
 
     while (coiommu_ram_next(list, &gpa, end, &piece)) {
-        coiommu_vfio_unmap(s, piece.gpa, piece.size);
+        coiommu_containers_unmap(s, piece.gpa, piece.size);
     }
 }
 
@@ -52,7 +52,7 @@ int coiommu_pieces_map(CoiommuState *s, const GArray *list, uint64_t block)
     int ret = 0;
 
     while (coiommu_ram_next(list, &gpa, block_start(s, block + 1), &piece)) {
-        ret = coiommu_vfio_map(s, &piece);
+        ret = coiommu_containers_map(s, &piece);
         if (ret) {
             coiommu_pieces_unmap(s, list, block, piece.gpa);
             break;

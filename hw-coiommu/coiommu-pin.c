@@ -90,6 +90,48 @@ static void block_withdraw(CoiommuState *s, uint64_t block)
     }
 }
 
+static int64_t now_ms(void)
+{
+    return get_clock() / SCALE_MS;
+}
+
+/*
+ * May the host be asked for what is not mapped of a block that is entered?  If
+ * it has refused another one lately, what it has said is the answer.
+ */
+static int ask_host(CoiommuState *s, uint64_t block)
+{
+    const GArray *part = coiommu_pinset_part(&s->pins, block);
+    uint64_t total;
+    int ret;
+
+    /* Nearly always there is no refusal to go by. */
+    if (!coiommu_refusal_check(&s->refusal, UINT64_MAX, now_ms())) {
+        return 0;
+    }
+    total = coiommu_pinset_totals(&s->pins).charged +
+            coiommu_pieces_bytes(s, s->ram.extents, block) -
+            (part ? coiommu_pieces_bytes(s, part, block) : 0);
+    ret = coiommu_refusal_check(&s->refusal, total, now_ms());
+    if (ret) {
+        stat64_add(&s->stats.pin_unasked, 1);
+        trace_coiommu_pin_unasked(block, total, ret);
+    }
+    return ret;
+}
+
+/* It has been asked for @bytes, which are charged.  This is the answer. */
+static void note_answer(CoiommuState *s, uint64_t bytes, int ret)
+{
+    uint64_t total = coiommu_pinset_totals(&s->pins).charged;
+
+    if (ret) {
+        coiommu_refusal_note(&s->refusal, ret, total - bytes, now_ms());
+    } else {
+        coiommu_refusal_success(&s->refusal, total);
+    }
+}
+
 /*
  * Map a block that is entered and absent, and put it into the pin set.  See
  * coiommu_pinset_reserve_guess() for the last two.
@@ -102,8 +144,13 @@ static int block_pin(CoiommuState *s, uint64_t block, CoiommuGuess guess,
 
     if (coiommu_pinset_reserve_guess(&s->pins, block, bytes, guess, ahead)) {
         ret = coiommu_pieces_map(s, s->ram.extents, block);
+        /* After a guess that is refused there are none for a while anyway. */
+        if (!ret || guess == COIOMMU_GUESS_NONE) {
+            note_answer(s, bytes, ret);
+        }
         if (ret) {
-            coiommu_pinset_release(&s->pins, block, 0);
+            coiommu_pinset_release(&s->pins, block,
+                                   coiommu_stuck_bytes(s, block));
         } else {
             coiommu_pinset_commit(&s->pins, block);
             coiommu_unpin_wake(s);
@@ -124,6 +171,7 @@ static int block_complete(CoiommuState *s, uint64_t block, GArray *part)
 
     if (coiommu_pinset_set_part(&s->pins, block, part, bytes + more)) {
         ret = coiommu_pieces_map(s, missing, block);
+        note_answer(s, more, ret);
         coiommu_pinset_set_part(&s->pins, block, ret ? part : NULL,
                                 ret ? bytes : bytes + more);
     }
@@ -141,6 +189,7 @@ static int block_complete(CoiommuState *s, uint64_t block, GArray *part)
 static int block_fill(CoiommuState *s, uint64_t block, bool pinned)
 {
     GArray *part = coiommu_pinset_part(&s->pins, block);
+    bool stuck = coiommu_stuck_clear(s, block);
     int ret = 0;
 
     if (!pinned) {
@@ -148,10 +197,19 @@ static int block_fill(CoiommuState *s, uint64_t block, bool pinned)
     } else if (part) {
         ret = block_complete(s, block, part);
     }
+    if (stuck || ret) {
+        coiommu_stuck_update(s, block);
+    }
     if (!ret) {
         block_publish(s, block);
     }
     return ret;
+}
+
+/* Has something to be mapped for that? */
+static bool block_lacks(CoiommuState *s, uint64_t block, bool pinned)
+{
+    return !pinned || coiommu_pinset_part(&s->pins, block);
 }
 
 /* As coiommu_pin_block(), without making room. */
@@ -159,10 +217,15 @@ static int pin_attempt(CoiommuState *s, uint64_t block)
 {
     int64_t start = get_clock();
     bool pinned = coiommu_pinset_enter(&s->pins, block);
-    int ret;
+    int ret = 0;
 
     stat64_max(&s->stats.wait_max_ns, get_clock() - start);
-    ret = block_fill(s, block, pinned);
+    if (block_lacks(s, block, pinned)) {
+        ret = ask_host(s, block);
+    }
+    if (!ret) {
+        ret = block_fill(s, block, pinned);
+    }
     if (pinned) {
         coiommu_ahead_used(s, block);
     } else if (!ret) {
@@ -229,7 +292,10 @@ int coiommu_pin_guess(CoiommuState *s, uint64_t block, CoiommuGuess guess,
     if (s->features & COIOMMU_F_ACCESSED) {
         coiommu_table_take_accessed(s, block_start(s, block), size);
     }
-    ret = block_pin(s, block, guess, ahead);
+    ret = ask_host(s, block);
+    if (!ret) {
+        ret = block_pin(s, block, guess, ahead);
+    }
     if (!ret) {
         block_publish(s, block);
     }
@@ -244,7 +310,7 @@ void coiommu_unpin_block(CoiommuState *s, uint64_t block)
 
     coiommu_pieces_unmap(s, part ?: s->ram.extents, block,
                          block_end(s, block));
-    coiommu_pinset_release(&s->pins, block, 0);
+    coiommu_pinset_release(&s->pins, block, coiommu_stuck_bytes(s, block));
     coiommu_ahead_unused(s, block, guess);
     stat64_add(&s->stats.unpinned_blocks, 1);
     trace_coiommu_unpin(block, block_start(s, block));
@@ -281,13 +347,15 @@ static void unpin_alone(CoiommuState *s, uint64_t block)
 void coiommu_unpin_all(CoiommuState *s)
 {
     CoiommuPinTotals totals = coiommu_pinset_totals(&s->pins);
+    size_t i = coiommu_pinset_end(&s->pins);
     CoiommuPin pin;
 
     trace_coiommu_unpin_all(totals.pinned, totals.bytes);
     s->voided++;
-    while (totals.pinned-- &&
-           coiommu_pinset_get(&s->pins, totals.pinned, &pin)) {
-        unpin_alone(s, pin.block);
+    while (i-- && coiommu_pinset_get(&s->pins, i, &pin)) {
+        if (pin.state == COIOMMU_PIN_PINNED) {
+            unpin_alone(s, pin.block);
+        }
     }
 }
 
@@ -297,7 +365,9 @@ void coiommu_pin_publish_all(CoiommuState *s)
     size_t i;
 
     for (i = 0; coiommu_pinset_get(&s->pins, i, &pin); i++) {
-        block_publish(s, pin.block);
+        if (pin.state == COIOMMU_PIN_PINNED) {
+            block_publish(s, pin.block);
+        }
     }
 }
 
@@ -307,7 +377,9 @@ void coiommu_pin_withdraw_all(CoiommuState *s)
     size_t i;
 
     for (i = 0; coiommu_pinset_get(&s->pins, i, &pin); i++) {
-        block_withdraw(s, pin.block);
+        if (pin.state == COIOMMU_PIN_PINNED) {
+            block_withdraw(s, pin.block);
+        }
     }
 }
 
@@ -364,7 +436,7 @@ int coiommu_pin_all(CoiommuState *s)
 /* ---- Replay into a new container ---- */
 
 /* Take the pieces of a block that lie below @end out of one container. */
-static void replay_undo(CoiommuState *s, CoiommuContainer *container,
+static void replay_undo(CoiommuState *s, CoiommuMember *member,
                         uint64_t block, hwaddr end)
 {
     const GArray *mapped = block_mapped(s, block);
@@ -372,12 +444,12 @@ static void replay_undo(CoiommuState *s, CoiommuContainer *container,
     CoiommuExtent piece;
 
     while (coiommu_ram_next(mapped, &gpa, end, &piece)) {
-        coiommu_vfio_unmap_one(container, piece.gpa, piece.size);
+        coiommu_containers_unmap_in(s, member, piece.gpa, piece.size);
     }
 }
 
 /* Map what is mapped of a block into one container, or nothing. */
-static int replay_block(CoiommuState *s, CoiommuContainer *container,
+static int replay_block(CoiommuState *s, CoiommuMember *member,
                         uint64_t block)
 {
     const GArray *mapped = block_mapped(s, block);
@@ -386,16 +458,16 @@ static int replay_block(CoiommuState *s, CoiommuContainer *container,
     int ret;
 
     while (coiommu_ram_next(mapped, &gpa, block_end(s, block), &piece)) {
-        ret = coiommu_vfio_map_one(container, &piece);
+        ret = coiommu_containers_map_in(s, member, &piece);
         if (ret) {
-            replay_undo(s, container, block, piece.gpa);
+            replay_undo(s, member, block, piece.gpa);
             return ret;
         }
     }
     return 0;
 }
 
-static void replay_error(CoiommuState *s, CoiommuContainer *container,
+static void replay_error(CoiommuState *s, CoiommuMember *member,
                          int ret, Error **errp)
 {
     CoiommuPinTotals totals = coiommu_pinset_totals(&s->pins);
@@ -404,14 +476,15 @@ static void replay_error(CoiommuState *s, CoiommuContainer *container,
         error_setg(errp, "coiommu: the device's IOMMU can hold %u mappings, "
                    "and the %zu blocks that are pinned for other devices need "
                    "more: plug it in when less is pinned, or start with a "
-                   "larger block", container->dma_max_mappings, totals.pinned);
+                   "larger block", member->container->dma_max_mappings,
+                   totals.pinned);
         return;
     }
     error_setg_errno(errp, -ret, "coiommu: cannot map the %" PRIu64 " bytes "
                      "that are pinned for other devices", totals.bytes);
 }
 
-bool coiommu_pin_replay(CoiommuState *s, CoiommuContainer *container,
+bool coiommu_pin_replay(CoiommuState *s, CoiommuMember *member,
                         hwaddr start, hwaddr last, Error **errp)
 {
     CoiommuPin pin;
@@ -421,12 +494,12 @@ bool coiommu_pin_replay(CoiommuState *s, CoiommuContainer *container,
     for (i = 0; coiommu_pinset_get(&s->pins, i, &pin); i++) {
         hwaddr gpa = block_start(s, pin.block);
 
-        if (gpa < start || gpa > last) {
+        if (pin.state != COIOMMU_PIN_PINNED || gpa < start || gpa > last) {
             continue;
         }
-        ret = replay_block(s, container, pin.block);
+        ret = replay_block(s, member, pin.block);
         if (ret) {
-            replay_error(s, container, ret, errp);
+            replay_error(s, member, ret, errp);
             break;
         }
     }
@@ -437,8 +510,8 @@ bool coiommu_pin_replay(CoiommuState *s, CoiommuContainer *container,
     while (i-- && coiommu_pinset_get(&s->pins, i, &pin)) {
         hwaddr gpa = block_start(s, pin.block);
 
-        if (gpa >= start && gpa <= last) {
-            replay_undo(s, container, pin.block, block_end(s, pin.block));
+        if (pin.state == COIOMMU_PIN_PINNED && gpa >= start && gpa <= last) {
+            replay_undo(s, member, pin.block, block_end(s, pin.block));
         }
     }
     return false;
@@ -469,6 +542,7 @@ static void block_keep(CoiommuState *s, uint64_t block, const GArray *next)
     if (!keep->len) {
         coiommu_unpin_block(s, block);
     } else {
+        coiommu_stuck_update(s, block);
         block_publish(s, block);
     }
     coiommu_pinset_leave(&s->pins, block);
@@ -479,7 +553,13 @@ void coiommu_pin_ram_changing(CoiommuState *s, GArray *next)
     size_t i = coiommu_pinset_end(&s->pins);
     CoiommuPin pin;
 
+    coiommu_vfio_update(s);
+    /* We are in a transaction, and want to know what is refused. */
+    coiommu_containers_sync_begin(s);
     while (i-- && coiommu_pinset_get(&s->pins, i, &pin)) {
+        if (pin.state != COIOMMU_PIN_PINNED) {
+            continue;
+        }
         if (!coiommu_pieces_equal(s, block_mapped(s, pin.block), next,
                                   pin.block)) {
             block_keep(s, pin.block, next);
@@ -489,6 +569,7 @@ void coiommu_pin_ram_changing(CoiommuState *s, GArray *next)
             g_array_unref(pin.part);
         }
     }
+    coiommu_containers_sync_end(s);
 }
 
 /*

@@ -22,6 +22,10 @@
  *   demand-pin-requests   PIN requests that had to pin something
  *   demand-pin-blocks     blocks that those have pinned
  *   pin-errors            blocks that the host, or max-pinned, refused to pin
+ *   pin-unasked           of these and of pins ahead, those that were refused
+ *                         because the host had refused another one just before
+ *   stuck-bytes           of pinned-bytes, what the host refuses to unmap
+ *   unpin-errors          how often it has refused that
  *   unpinned-blocks       blocks that have been unpinned, for whatever reason
  *   lazy-unpinned-blocks  of these, by the unpin thread
  *   unpin-passes          passes of the unpin thread
@@ -53,6 +57,7 @@
  *                         that another thread was mapping or unmapping
  *   attached-endpoints    devices that are attached now
  *   containers            VFIO containers in our address space now
+ *   containers-dead       of these, those whose server does not answer
  *   bypass-devices        VFIO devices now that are not tracked
  *   bypass-bytes          guest RAM that VFIO maps by itself, for them; not in
  *                         pinned-bytes
@@ -209,6 +214,8 @@ static void set_max_pinned(Object *obj, Visitor *v, const char *name,
         return;
     }
     coiommu_pinset_set_quota(&s->pins, quota);
+    /* The operator may have changed a limit of the host's along with it. */
+    coiommu_refusal_reset(&s->refusal);
 }
 
 static void get_ahead(Object *obj, Visitor *v, const char *name, void *opaque,
@@ -342,6 +349,19 @@ static void get_containers(Object *obj, Visitor *v, const char *name,
     visit_counter(v, name, coiommu_vfio_containers(COIOMMU(obj)), errp);
 }
 
+static void get_dead(Object *obj, Visitor *v, const char *name, void *opaque,
+                     Error **errp)
+{
+    visit_counter(v, name, coiommu_containers_dead(COIOMMU(obj)), errp);
+}
+
+static void get_stuck_bytes(Object *obj, Visitor *v, const char *name,
+                            void *opaque, Error **errp)
+{
+    visit_counter(v, name, coiommu_pinset_totals(&COIOMMU(obj)->pins).stuck,
+                  errp);
+}
+
 static void get_untracked(Object *obj, Visitor *v, const char *name,
                           void *opaque, Error **errp)
 {
@@ -411,9 +431,13 @@ void coiommu_properties_init(CoiommuState *s)
     add_getter(s, "escape-level", get_escape_level);
     add_getter(s, "attached-endpoints", get_attached);
     add_getter(s, "containers", get_containers);
+    add_getter(s, "containers-dead", get_dead);
+    add_getter(s, "stuck-bytes", get_stuck_bytes);
     add_stat(s, "demand-pin-requests", &s->stats.demand_pin_requests);
     add_stat(s, "demand-pin-blocks", &s->stats.demand_pin_blocks);
     add_stat(s, "pin-errors", &s->stats.pin_errors);
+    add_stat(s, "pin-unasked", &s->stats.pin_unasked);
+    add_stat(s, "unpin-errors", &s->stats.unpin_errors);
     add_stat(s, "unpinned-blocks", &s->stats.unpinned_blocks);
     add_stat(s, "lazy-unpinned-blocks", &s->stats.lazy_unpinned_blocks);
     add_stat(s, "unpin-passes", &s->stats.unpin_passes);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Calls into VFIO containers.
+ * VFIO's containers: which there are, as they come and go and die.
  *
  * VFIO's own path from an IOMMU to a container, the IOMMU notifier, swallows
  * errors and takes only sizes that are powers of two.  So pins go to the
@@ -8,13 +8,19 @@
  * to bring up to date (replay).
  *
  * VFIO's list of containers is guarded by the BQL, which pinning does without.
- * So we have an array of our own, @containers, that changes under the BQL with
- * the gate closed: who is inside the gate, or has the BQL, may use it.
+ * So there is a record of our own (coiommu-containers.c), that changes under
+ * the BQL with the gate closed: who is inside the gate, or has the BQL, may use
+ * it.
  *
- * Arrival.  At replay a container may still fail to come into being.  The gate
- * stays closed from then until it is settled which containers there are: by a
- * bottom half when the realize is over, or by whoever has the BQL and needs to
- * know earlier.
+ * Arrival.  A container is recorded before its replay.  It may still fail to
+ * come into being, so the gate stays closed from then until it is settled which
+ * containers there are: by a bottom half when the realize is over, or by
+ * whoever has the BQL and needs to know earlier.  Guest RAM may change in
+ * between: that makes the record what VFIO's list is at that moment, so that
+ * memory which goes is unmapped from the new container as well.
+ *
+ * Death.  A thread inside the gate finds that a container is dead.  What is to
+ * be done about its device takes the BQL: a bottom half does it.
  *
  * Departure.  VFIO takes a container down, without a word, when the object of
  * its last device is finalized, some time after its unrealize.  So at
@@ -27,6 +33,7 @@
 #include "qapi/error.h"
 #include "qemu/error-report.h"
 #include "coiommu.h"
+#include "coiommu-fence.h"
 #include "qemu/timer.h"
 #include "system/replay.h"
 #include "trace.h"
@@ -59,64 +66,11 @@ static VFIOAddressSpace *vfio_space(CoiommuState *s)
     return space;
 }
 
-int coiommu_vfio_map_one(CoiommuContainer *container,
-                         const CoiommuExtent *piece)
-{
-    int ret = coiommu_compat_map(container, piece->gpa, piece->size,
-                                 piece->hva, piece->mr);
-
-    trace_coiommu_vfio_map(container, piece->gpa, piece->size, piece->hva,
-                           ret);
-    return ret;
-}
-
-int coiommu_vfio_unmap_one(CoiommuContainer *container, hwaddr iova,
-                           uint64_t size)
-{
-    int ret = coiommu_compat_unmap(container, iova, size);
-
-    trace_coiommu_vfio_unmap(container, iova, size, ret);
-    if (ret) {
-        warn_report_once("coiommu: unmapping 0x%" HWADDR_PRIx " failed: %s; "
-                         "the device that uses it may still reach it",
-                         iova, strerror(-ret));
-    }
-    return ret;
-}
-
-int coiommu_vfio_map(CoiommuState *s, const CoiommuExtent *piece)
-{
-    unsigned i;
-    int ret;
-
-    for (i = 0; i < s->containers->len; i++) {
-        ret = coiommu_vfio_map_one(g_ptr_array_index(s->containers, i), piece);
-        if (ret) {
-            while (i--) {
-                coiommu_vfio_unmap_one(g_ptr_array_index(s->containers, i),
-                                       piece->gpa, piece->size);
-            }
-            return ret;
-        }
-    }
-    return 0;
-}
-
-void coiommu_vfio_unmap(CoiommuState *s, hwaddr iova, uint64_t size)
-{
-    unsigned i;
-
-    for (i = 0; i < s->containers->len; i++) {
-        coiommu_vfio_unmap_one(g_ptr_array_index(s->containers, i), iova,
-                               size);
-    }
-}
-
 unsigned coiommu_vfio_containers(CoiommuState *s)
 {
     coiommu_vfio_settle(s);
     /* The counter can be read before realize. */
-    return s->containers ? s->containers->len : 0;
+    return s->containers.members ? s->containers.members->len : 0;
 }
 
 uint64_t coiommu_vfio_budget(CoiommuState *s)
@@ -130,15 +84,15 @@ uint64_t coiommu_vfio_budget_inside(CoiommuState *s)
     uint64_t budget = UINT64_MAX;
     unsigned i;
 
-    if (!s->containers->len) {
+    if (!s->containers.members->len) {
         return COIOMMU_DEFAULT_BUDGET;
     }
-    for (i = 0; i < s->containers->len; i++) {
-        CoiommuContainer *container = g_ptr_array_index(s->containers, i);
+    for (i = 0; i < s->containers.members->len; i++) {
+        CoiommuMember *member = g_ptr_array_index(s->containers.members, i);
 
         /* 0 is "no limit": iommufd. */
-        if (container->dma_max_mappings) {
-            budget = MIN(budget, container->dma_max_mappings);
+        if (member->container->dma_max_mappings) {
+            budget = MIN(budget, member->container->dma_max_mappings);
         }
     }
     return budget;
@@ -159,17 +113,31 @@ static void leaving_add(CoiommuState *s, DeviceState *dev)
               qemu_clock_get_ms(QEMU_CLOCK_REALTIME) + s->leaving_wait);
 }
 
-/* Make our array VFIO's list.  The gate is closed. */
+/* Those that VFIO no longer has are forgotten. */
+static void containers_drop_unseen(CoiommuState *s)
+{
+    guint i;
+
+    for (i = s->containers.members->len; i--; ) {
+        CoiommuMember *member = g_ptr_array_index(s->containers.members, i);
+
+        if (!member->seen) {
+            coiommu_containers_remove(s, member->container);
+        }
+        member->seen = false;
+    }
+}
+
+/* Make our record VFIO's list.  The gate is closed. */
 static void containers_update(CoiommuState *s)
 {
     VFIOAddressSpace *space = vfio_space(s);
     CoiommuContainer *container;
     VFIODevice *vbasedev;
 
-    g_ptr_array_set_size(s->containers, 0);
     if (space) {
         QLIST_FOREACH(container, &space->containers, next) {
-            g_ptr_array_add(s->containers, container);
+            coiommu_containers_get(s, container)->seen = true;
             QLIST_FOREACH(vbasedev, &container->device_list, container_next) {
                 if (!vbasedev->dev->realized) {
                     leaving_add(s, vbasedev->dev);
@@ -177,7 +145,17 @@ static void containers_update(CoiommuState *s)
             }
         }
     }
-    trace_coiommu_vfio_containers(s->containers->len);
+    containers_drop_unseen(s);
+    coiommu_stuck_refresh(s);
+    coiommu_refusal_reset(&s->refusal);
+    trace_coiommu_vfio_containers(s->containers.members->len);
+}
+
+void coiommu_vfio_update(CoiommuState *s)
+{
+    if (s->unsettled) {
+        containers_update(s);
+    }
 }
 
 void coiommu_vfio_settle(CoiommuState *s)
@@ -246,9 +224,53 @@ void coiommu_vfio_unrealized(CoiommuState *s, DeviceState *dev)
     }
 }
 
+/* ---- Containers that die ---- */
+
+/* Cut its devices off, and tell of each. */
+static void container_fence(CoiommuMember *member)
+{
+    VFIODevice *vbasedev;
+
+    QLIST_FOREACH(vbasedev, &member->container->device_list, container_next) {
+        g_autofree char *name = qdev_get_human_name(vbasedev->dev);
+
+        warn_report("coiommu: the server of %s does not answer, so the device "
+                    "is cut off, and works no more; other devices go on. "
+                    "Unplug it, and plug it in again when the server is well",
+                    name);
+    }
+    coiommu_fence_devices(member->container);
+}
+
+static void died_bh(void *opaque)
+{
+    CoiommuState *s = opaque;
+    guint i;
+
+    coiommu_vfio_settle(s);
+    coiommu_gate_close(&s->gate);
+    for (i = 0; i < s->containers.members->len; i++) {
+        CoiommuMember *member = g_ptr_array_index(s->containers.members, i);
+
+        if (qatomic_read(&member->dead) && !member->fenced) {
+            member->fenced = true;
+            container_fence(member);
+        }
+    }
+    coiommu_containers_bury(s);
+    coiommu_stuck_refresh(s);
+    coiommu_gate_open(&s->gate);
+}
+
+void coiommu_vfio_died(CoiommuState *s)
+{
+    qemu_bh_schedule(s->died_bh);
+}
+
 void coiommu_vfio_init(CoiommuState *s)
 {
-    s->containers = g_ptr_array_new();
+    coiommu_containers_init(s);
+    s->died_bh = qemu_bh_new(died_bh, s);
     s->leaving = g_ptr_array_new();
     s->leaving_timer = timer_new_ms(QEMU_CLOCK_REALTIME, leaving_look, s);
     s->settle_bh = qemu_bh_new(settle_bh, s);
@@ -263,7 +285,8 @@ void coiommu_vfio_exit(CoiommuState *s)
     timer_free(s->leaving_timer);
     qemu_bh_delete(s->settle_bh);
     g_clear_pointer(&s->leaving, g_ptr_array_unref);
-    g_clear_pointer(&s->containers, g_ptr_array_unref);
+    qemu_bh_delete(s->died_bh);
+    coiommu_containers_destroy(s);
 }
 
 /* ---- Containers that come: under the BQL ---- */
@@ -288,8 +311,23 @@ static CoiommuContainer *vfio_container_of(CoiommuState *s, IOMMUNotifier *n)
     return NULL;
 }
 
+/*
+ * A container asks for a replay for each window.  At the first one it is new,
+ * even if it lies where another one has been that we still know.
+ */
+static CoiommuMember *container_arrives(CoiommuState *s,
+                                        CoiommuContainer *container)
+{
+    VFIOGuestIOMMU *first = QLIST_FIRST(&container->giommu_list);
+
+    if (!QLIST_NEXT(first, giommu_next)) {
+        coiommu_containers_remove(s, container);
+    }
+    return coiommu_containers_get(s, container);
+}
+
 /* Bring a new container up to date, or say why it can't be had. */
-static bool container_fill(CoiommuState *s, CoiommuContainer *container,
+static bool container_fill(CoiommuState *s, CoiommuMember *member,
                            IOMMUNotifier *n, Error **errp)
 {
     bool ok;
@@ -300,9 +338,9 @@ static bool container_fill(CoiommuState *s, CoiommuContainer *container,
                    "assigned devices: remove them, or rr from -icount");
         return false;
     }
-    coiommu_compat_sync_begin(container);
-    ok = coiommu_pin_replay(s, container, n->start, n->end, errp);
-    coiommu_compat_sync_end(container);
+    coiommu_compat_sync_begin(member->container);
+    ok = coiommu_pin_replay(s, member, n->start, n->end, errp);
+    coiommu_compat_sync_end(member->container);
     return ok;
 }
 
@@ -321,7 +359,7 @@ void coiommu_vfio_replay(CoiommuState *s, IOMMUNotifier *n)
         s->unsettled = true;
     }
     qemu_bh_schedule(s->settle_bh);
-    if (container_fill(s, container, n, &err)) {
+    if (container_fill(s, container_arrives(s, container), n, &err)) {
         return;
     }
     /*

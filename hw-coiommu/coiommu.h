@@ -16,17 +16,21 @@
  *   coiommu-unpin.c       the unpin thread, and reclaim
  *   coiommu-ahead.c       pinning ahead, and escape
  *   coiommu-pin.c         pinning and unpinning of blocks
+ *   coiommu-stuck.c       what the host has refused to unmap
  *   coiommu-pieces.c      pieces of a block, and their mapping
  *   coiommu-table.c       the guest's DMA tracking table
  *   coiommu-ram.c         the list of guest RAM
- *   coiommu-vfio.c        calls into VFIO containers
+ *   coiommu-vfio.c        containers that come, go and die
+ *   coiommu-containers.c  the record of containers: calls that map and unmap
+ *   coiommu-fence.c       the end of a container that doesn't answer
  *   core/                 logic without QEMU, unit-tested by itself
  *
  * Calls go downwards in this list only, but for events that come up:
  *
  *   a tracked device has come or gone    coiommu-endpoint.c to -migration.c
  *   guest RAM has changed                coiommu-ram.c to -pin.c, -fallback.c
- *   a container has come                 coiommu-vfio.c to -pin.c
+ *   a container has come, or gone        coiommu-vfio.c to -pin.c, -stuck.c
+ *   a container has died                 coiommu-containers.c to -vfio.c
  *   a pin finds no room, or there is     coiommu-pin.c to -unpin.c
  *   something to unpin again
  *   a block has been pinned or unpinned  coiommu-pin.c to -ahead.c, which only
@@ -58,6 +62,7 @@
 #define COIOMMU_H
 
 #include "coiommu-compat.h"
+#include "coiommu-containers.h"
 #include "coiommu-fallback.h"
 #include "coiommu-migration.h"
 #include "coiommu-ram.h"
@@ -72,6 +77,7 @@
 #include "core/geometry.h"
 #include "core/pinset.h"
 #include "core/predict.h"
+#include "core/refusal.h"
 #include "include/coiommu_abi.h"
 
 #define TYPE_COIOMMU "coiommu"
@@ -109,6 +115,8 @@ typedef struct CoiommuStats {
     Stat64 demand_pin_requests;
     Stat64 demand_pin_blocks;
     Stat64 pin_errors;
+    Stat64 pin_unasked;
+    Stat64 unpin_errors;
     Stat64 unpinned_blocks;
     Stat64 lazy_unpinned_blocks;
     Stat64 unpin_passes;
@@ -270,8 +278,8 @@ struct CoiommuState {
     /* State. */
     CoiommuRam ram;
 
-    /* CoiommuContainer *, without a reference.  State. */
-    GPtrArray *containers;
+    /* The members are state. */
+    CoiommuContainers containers;
 
     /*
      * Containers have come; whether to stay is not settled, and the gate is
@@ -279,14 +287,21 @@ struct CoiommuState {
      */
     bool unsettled;
     QEMUBH *settle_bh;
+    QEMUBH *died_bh;
 
     /* DeviceState * that are going away, with a reference.  BQL. */
     GPtrArray *leaving;
     QEMUTimer *leaving_timer;
     unsigned leaving_wait;
 
-    /* Has a lock of its own. */
+    /* Have locks of their own. */
     CoiommuPinset pins;
+    CoiommuRefusal refusal;
+
+    /* When to unmap again what is stuck, and where to go on; BQL. */
+    QEMUTimer *stuck_timer;
+    unsigned stuck_wait;
+    size_t stuck_hand;
 
     CoiommuUnpin unpin;
     CoiommuPressure pressure;
@@ -509,7 +524,7 @@ void coiommu_pin_withdraw_all(CoiommuState *s);
  * Map the pinned blocks in [start, last] into a container that has just been
  * added.  On failure nothing of them stays mapped in it.
  */
-bool coiommu_pin_replay(CoiommuState *s, CoiommuContainer *container,
+bool coiommu_pin_replay(CoiommuState *s, CoiommuMember *member,
                         hwaddr start, hwaddr last, Error **errp);
 
 /* Unmap all pieces of blocks that are not the same in the next list of RAM. */
@@ -517,6 +532,26 @@ void coiommu_pin_ram_changing(CoiommuState *s, GArray *next);
 
 /* For translate(), from any thread: is the block of this address pinned? */
 bool coiommu_pin_covers(CoiommuState *s, hwaddr addr);
+
+/* ---- coiommu-stuck.c ---- */
+
+void coiommu_stuck_init(CoiommuState *s);
+void coiommu_stuck_exit(CoiommuState *s);
+
+/*
+ * How much is stuck of a block after what has been done to it.  It is tried
+ * again later.  With the block entered, as for the next two.
+ */
+uint64_t coiommu_stuck_bytes(CoiommuState *s, uint64_t block);
+
+/* Tell the pin set, for a block that stays in its state. */
+void coiommu_stuck_update(CoiommuState *s, uint64_t block);
+
+/* Try to unmap what is stuck of the block.  Returns whether something was. */
+bool coiommu_stuck_clear(CoiommuState *s, uint64_t block);
+
+/* Containers have gone: less may be stuck.  BQL, gate closed. */
+void coiommu_stuck_refresh(CoiommuState *s);
 
 /* ---- coiommu-table.c ---- */
 
@@ -548,19 +583,13 @@ void coiommu_vfio_settle(CoiommuState *s);
 void coiommu_vfio_unrealized(CoiommuState *s, DeviceState *dev);
 
 /*
- * Map a piece of RAM at IOVA = GPA in all containers.  Returns 0, or the
- * negative errno of the first that failed, with the others undone.
+ * If it is not settled which containers there are, make the record what VFIO
+ * has now, and leave it unsettled.  BQL, gate closed.
  */
-int coiommu_vfio_map(CoiommuState *s, const CoiommuExtent *piece);
+void coiommu_vfio_update(CoiommuState *s);
 
-/* Unmap such a piece from all containers.  Failures are reported. */
-void coiommu_vfio_unmap(CoiommuState *s, hwaddr iova, uint64_t size);
-
-/* The same for one container. */
-int coiommu_vfio_map_one(CoiommuContainer *container,
-                         const CoiommuExtent *piece);
-int coiommu_vfio_unmap_one(CoiommuContainer *container, hwaddr iova,
-                           uint64_t size);
+/* A container has died: see to its devices.  From any thread. */
+void coiommu_vfio_died(CoiommuState *s);
 
 /* How many containers use our address space.  BQL. */
 unsigned coiommu_vfio_containers(CoiommuState *s);

@@ -6,6 +6,7 @@ import time
 
 from guest import ABI, Guest, endpoint
 from machine import PATIENCE, QemuError, plug_vfio_user, vfio_user
+from test_pins import forget
 
 MIB = 1 << 20
 PORT = 7 << 3
@@ -233,6 +234,7 @@ def test_dimms_share_block(t):
         one.fail_at(b, errno.ENOMEM)
         t.equal(guest.map(b, 4096), ABI.ST_NOMEM, "map that fails")
         one.fail_never()
+        forget(machine)
         t.equal(one.maps, {a: part}, "maps")
         t.equal(machine.counter("pinned-bytes"), part, "pinned-bytes")
         one.take_events()

@@ -49,12 +49,15 @@ class VfioUserServer:
         self.path = path
         self.log = log
         self.max_dma_maps = max_dma_maps
+        self.max_bytes = 1 << 64        # as a memlock limit
         self.maps = {}          # iova -> size
         self._order = []        # iovas of maps, ascending
         self.events = []        # ("map"|"unmap", iova, size, errno)
         self.violations = []    # what type1 would have refused
         self.commands = []      # (PCI_COMMAND as written, bytes mapped then)
         self.resets = 0
+        self.asked = 0          # how many maps QEMU has asked for
+        self.silent = False     # receive everything, answer nothing
         self.delay = 0          # seconds, before the reply to a map
         self.connected = threading.Event()
         self.gone = threading.Event()
@@ -62,6 +65,8 @@ class VfioUserServer:
         self._hold_at = set()   # iovas of maps that get no reply yet
         self._held_replies = []
         self._fail_at = {}      # iova -> errno
+        self._lie_at = set()    # of these, iovas that are mapped all the same
+        self._stick_at = {}     # iova -> errno of its unmap
         self._fail_nth = {}     # number of a coming map, from 1 -> errno
         self._fail_command = {}  # command -> errno
         self._replies = queue.Queue()
@@ -81,6 +86,23 @@ class VfioUserServer:
     def fail_at(self, iova, error):
         """Fail each map at this address."""
         self._fail_at[iova] = error
+
+    def lie_at(self, iova, error):
+        """Map at this address, and say that it has failed."""
+        self._fail_at[iova] = error
+        self._lie_at.add(iova)
+
+    def stick_at(self, iova, error):
+        """Refuse each unmap at this address."""
+        self._stick_at[iova] = error
+
+    def die(self):
+        """Close the connection, as a process does that has died."""
+        self._connection.shutdown(socket.SHUT_RDWR)
+        self.gone.wait(PATIENCE)
+        # Its memory, and what is mapped there, has gone with it.
+        self.maps.clear()
+        self._order.clear()
 
     def fail_nth(self, nth, error):
         """Fail the nth map from now, counting from 1."""
@@ -108,6 +130,8 @@ class VfioUserServer:
         self._fail_at.clear()
         self._fail_nth.clear()
         self._fail_command.clear()
+        self._lie_at.clear()
+        self._stick_at.clear()
 
     def mapped_bytes(self):
         return sum(self.maps.values())
@@ -203,7 +227,7 @@ class VfioUserServer:
             reply, error = self._dispatch(command, body), 0
         except Failure as failure:
             reply, error = b"", failure.args[0]
-        if not flags & NO_REPLY:
+        if not flags & NO_REPLY and not self.silent:
             out = HEADER.pack(ident, command, HEADER.size + len(reply),
                               REPLY | (ERROR if error else 0), error)
             if command == DMA_MAP:
@@ -271,6 +295,8 @@ class VfioUserServer:
             return errno.EEXIST
         if len(self.maps) >= self.max_dma_maps:
             return errno.ENOSPC
+        if self.mapped_bytes() + size > self.max_bytes:
+            return errno.ENOMEM
         return 0
 
     def _touched(self, start, end):
@@ -283,8 +309,9 @@ class VfioUserServer:
 
     def _map(self, body):
         _, _, _, iova, size = struct.unpack("<IIQQQ", body)
+        self.asked += 1
         error = self._map_error(iova, size)
-        if not error:
+        if not error or iova in self._lie_at:
             self.maps[iova] = size
             bisect.insort(self._order, iova)
         self._event("map", iova, size, error)
@@ -293,7 +320,7 @@ class VfioUserServer:
     def _unmap(self, body):
         _, flags, iova, size = struct.unpack("<IIQQ", body)
         end = 1 << 64 if flags & UNMAP_ALL else iova + size
-        error = 0
+        error = self._stick_at.get(iova, 0)
         inside = self._touched(iova, end)
         for other in inside:
             length = self.maps[other]

@@ -1,0 +1,465 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The record of containers, and of what is mapped in which.
+ *
+ * All calls that map or unmap go through here.  For each container and piece of
+ * a block there are these states:
+ *
+ *   mapped   the container has said so
+ *   absent   it has said that it is unmapped, or was never asked to map it
+ *   unknown  it has refused to unmap it, or has refused to map it in a way that
+ *            leaves open what became of it, or did not answer
+ *   dead     the container doesn't answer: nothing counts there any more
+ *
+ * What is mapped is the pin set's (core/pinset.h), and is the same in all
+ * containers.  What is unknown is kept here, by block, in a list of (container,
+ * IOVA, size); all else is absent.
+ *
+ * A map that fails is followed by an unmap in the same container, whatever the
+ * error: it may be mapped after all.  An unmap of what isn't there is harmless:
+ * type1 and iommufd say yes, others may say ENOENT.
+ *
+ * What is unknown never overlaps what is mapped in the same container: no
+ * container maps over a map, so a map that succeeds proves that nothing was
+ * there.  So unmapping what is unknown can't hit what is in use.
+ *
+ * A container that lets one call and the next one go unanswered is dead.  It
+ * takes down its own device only: a map passes over it, and its devices are cut
+ * off (coiommu-fence.c).  A call takes as long as QEMU waits (x-msg-timeout),
+ * so the one that finds out may take twice that.
+ *
+ * Whoever calls has entered the block, so only one thread at a time deals with
+ * what is unknown of it; the lock guards the hash.
+ */
+#include "qemu/osdep.h"
+#include "qemu/error-report.h"
+#include "qemu/lockable.h"
+#include "coiommu.h"
+#include "coiommu-fence.h"
+#include "trace.h"
+
+/**
+ * Unknown - what may be mapped
+ * @member: where
+ */
+typedef struct Unknown {
+    CoiommuMember *member;
+    hwaddr iova;
+    uint64_t size;
+} Unknown;
+
+static gpointer block_key(uint64_t block)
+{
+    return GSIZE_TO_POINTER(block);
+}
+
+static bool is_dead(CoiommuMember *member)
+{
+    return qatomic_read(&member->dead);
+}
+
+static CoiommuMember *member_at(CoiommuState *s, guint i)
+{
+    return g_ptr_array_index(s->containers.members, i);
+}
+
+/* ---- What is unknown ---- */
+
+/* With the lock held, as the next one. */
+static GArray *unknown_find(CoiommuState *s, uint64_t block)
+{
+    return g_hash_table_lookup(s->containers.unknown, block_key(block));
+}
+
+static void unknown_count(CoiommuState *s)
+{
+    qatomic_set(&s->containers.blocks,
+                g_hash_table_size(s->containers.unknown));
+}
+
+static void unknown_add(CoiommuState *s, CoiommuMember *member, hwaddr iova,
+                        uint64_t size)
+{
+    Unknown new = { .member = member, .iova = iova, .size = size };
+    uint64_t block = iova >> s->block_shift;
+    GArray *list;
+    guint i;
+
+    QEMU_LOCK_GUARD(&s->containers.lock);
+    list = unknown_find(s, block);
+    if (!list) {
+        list = g_array_new(false, false, sizeof(Unknown));
+        g_hash_table_insert(s->containers.unknown, block_key(block), list);
+        unknown_count(s);
+    }
+    for (i = 0; i < list->len; i++) {
+        Unknown *old = &g_array_index(list, Unknown, i);
+
+        if (old->member == member && old->iova == iova && old->size == size) {
+            return;
+        }
+    }
+    g_array_append_val(list, new);
+}
+
+static bool is_within(const Unknown *entry, hwaddr iova, uint64_t size)
+{
+    return entry->iova >= iova && entry->iova + entry->size <= iova + size;
+}
+
+static bool overlaps(const Unknown *entry, hwaddr iova, uint64_t size)
+{
+    return entry->iova < iova + size && iova < entry->iova + entry->size;
+}
+
+/*
+ * Nothing that lies in [iova, iova + size) is unknown in this container any
+ * more.
+ */
+static void unknown_drop(CoiommuState *s, CoiommuMember *member, hwaddr iova,
+                         uint64_t size)
+{
+    uint64_t block = iova >> s->block_shift;
+    GArray *list;
+    guint i;
+
+    if (!qatomic_read(&s->containers.blocks)) {
+        return;
+    }
+    QEMU_LOCK_GUARD(&s->containers.lock);
+    list = unknown_find(s, block);
+    for (i = list ? list->len : 0; i--; ) {
+        Unknown *old = &g_array_index(list, Unknown, i);
+
+        if (old->member == member && is_within(old, iova, size)) {
+            g_array_remove_index_fast(list, i);
+        }
+    }
+    if (list && !list->len) {
+        g_hash_table_remove(s->containers.unknown, block_key(block));
+        unknown_count(s);
+    }
+}
+
+/* A list of what is unknown of the block now, or NULL. */
+static GArray *unknown_copy(CoiommuState *s, uint64_t block)
+{
+    GArray *list;
+
+    if (!qatomic_read(&s->containers.blocks)) {
+        return NULL;
+    }
+    QEMU_LOCK_GUARD(&s->containers.lock);
+    list = unknown_find(s, block);
+    return list ? g_array_copy(list) : NULL;
+}
+
+/*
+ * May the piece be mapped, though something is unknown?  If that is the same
+ * piece the container decides; it may have refused to unmap what it hasn't got.
+ * A part of something else can neither be mapped, nor unmapped again.
+ */
+static bool unknown_allows(CoiommuState *s, CoiommuMember *member,
+                           const CoiommuExtent *piece)
+{
+    g_autoptr(GArray) list = unknown_copy(s, piece->gpa >> s->block_shift);
+    guint i;
+
+    for (i = 0; list && i < list->len; i++) {
+        Unknown *entry = &g_array_index(list, Unknown, i);
+
+        if (entry->member == member &&
+            overlaps(entry, piece->gpa, piece->size) &&
+            !is_within(entry, piece->gpa, piece->size)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Is the same range unknown in an entry before @i? */
+static bool unknown_counted(GArray *list, guint i)
+{
+    Unknown *entry = &g_array_index(list, Unknown, i);
+
+    while (i--) {
+        Unknown *other = &g_array_index(list, Unknown, i);
+
+        if (other->iova == entry->iova && other->size == entry->size &&
+            !is_dead(other->member)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+uint64_t coiommu_containers_unknown(CoiommuState *s, uint64_t block)
+{
+    g_autoptr(GArray) list = unknown_copy(s, block);
+    uint64_t bytes = 0;
+    guint i;
+
+    for (i = 0; list && i < list->len; i++) {
+        Unknown *entry = &g_array_index(list, Unknown, i);
+
+        if (!is_dead(entry->member) && !unknown_counted(list, i)) {
+            bytes += entry->size;
+        }
+    }
+    return bytes;
+}
+
+static gboolean list_purge(gpointer key, gpointer value, gpointer opaque)
+{
+    GArray *list = value;
+    guint i;
+
+    for (i = list->len; i--; ) {
+        if (g_array_index(list, Unknown, i).member == opaque) {
+            g_array_remove_index_fast(list, i);
+        }
+    }
+    return !list->len;
+}
+
+static void unknown_purge(CoiommuState *s, CoiommuMember *member)
+{
+    QEMU_LOCK_GUARD(&s->containers.lock);
+    g_hash_table_foreach_remove(s->containers.unknown, list_purge, member);
+    unknown_count(s);
+}
+
+/* ---- One container ---- */
+
+static void member_die(CoiommuState *s, CoiommuMember *member)
+{
+    if (!qatomic_xchg(&member->dead, true)) {
+        trace_coiommu_container_dead(member->container);
+        coiommu_vfio_died(s);
+    }
+}
+
+static int member_unmap_once(CoiommuMember *member, hwaddr iova, uint64_t size)
+{
+    int ret = coiommu_compat_unmap(member->container, iova, size);
+
+    trace_coiommu_vfio_unmap(member->container, iova, size, ret);
+    /* It was not there: as good. */
+    return ret == -ENOENT ? 0 : ret;
+}
+
+/*
+ * Unmap, and take down what came of it.  A call that is not answered is made
+ * again, up to @tries in all.
+ */
+static void member_unmap(CoiommuState *s, CoiommuMember *member, hwaddr iova,
+                         uint64_t size, unsigned tries)
+{
+    bool silent;
+    int ret;
+
+    do {
+        ret = member_unmap_once(member, iova, size);
+        silent = coiommu_fence_is_silent(member->container, ret);
+    } while (silent && --tries && !coiommu_fence_is_gone(member->container));
+    if (silent) {
+        member_die(s, member);
+    } else if (ret) {
+        stat64_add(&s->stats.unpin_errors, 1);
+        unknown_add(s, member, iova, size);
+        warn_report_once("coiommu: unmapping 0x%" HWADDR_PRIx " failed: %s; "
+                         "it counts as pinned, and is tried again. Until then "
+                         "the device may still reach it", iova,
+                         strerror(-ret));
+    } else {
+        unknown_drop(s, member, iova, size);
+    }
+}
+
+static int member_map(CoiommuState *s, CoiommuMember *member,
+                      const CoiommuExtent *piece)
+{
+    int ret;
+
+    if (!unknown_allows(s, member, piece)) {
+        return -EBUSY;
+    }
+    ret = coiommu_compat_map(member->container, piece->gpa, piece->size,
+                             piece->hva, piece->mr);
+    trace_coiommu_vfio_map(member->container, piece->gpa, piece->size,
+                           piece->hva, ret);
+    if (!ret) {
+        unknown_drop(s, member, piece->gpa, piece->size);
+    } else if (coiommu_fence_is_gone(member->container)) {
+        member_die(s, member);
+    } else {
+        bool silent = coiommu_fence_is_silent(member->container, ret);
+
+        member_unmap(s, member, piece->gpa, piece->size, silent ? 1 : 2);
+    }
+    return ret;
+}
+
+int coiommu_containers_map_in(CoiommuState *s, CoiommuMember *member,
+                              const CoiommuExtent *piece)
+{
+    return is_dead(member) ? -EIO : member_map(s, member, piece);
+}
+
+void coiommu_containers_unmap_in(CoiommuState *s, CoiommuMember *member,
+                                 hwaddr iova, uint64_t size)
+{
+    if (!is_dead(member)) {
+        member_unmap(s, member, iova, size, 2);
+    }
+}
+
+/* ---- All containers ---- */
+
+int coiommu_containers_map(CoiommuState *s, const CoiommuExtent *piece)
+{
+    guint i;
+    int ret;
+
+    for (i = 0; i < s->containers.members->len; i++) {
+        CoiommuMember *member = member_at(s, i);
+
+        if (is_dead(member)) {
+            continue;
+        }
+        ret = member_map(s, member, piece);
+        if (ret && !is_dead(member)) {
+            while (i--) {
+                coiommu_containers_unmap_in(s, member_at(s, i), piece->gpa,
+                                            piece->size);
+            }
+            return ret;
+        }
+    }
+    return 0;
+}
+
+void coiommu_containers_unmap(CoiommuState *s, hwaddr iova, uint64_t size)
+{
+    guint i;
+
+    for (i = 0; i < s->containers.members->len; i++) {
+        coiommu_containers_unmap_in(s, member_at(s, i), iova, size);
+    }
+}
+
+uint64_t coiommu_containers_clear(CoiommuState *s, uint64_t block)
+{
+    g_autoptr(GArray) list = unknown_copy(s, block);
+    guint i;
+
+    for (i = 0; list && i < list->len; i++) {
+        Unknown *entry = &g_array_index(list, Unknown, i);
+
+        coiommu_containers_unmap_in(s, entry->member, entry->iova,
+                                    entry->size);
+    }
+    return coiommu_containers_unknown(s, block);
+}
+
+/* ---- Which there are: under the BQL ---- */
+
+static guint member_index(CoiommuState *s, CoiommuContainer *container)
+{
+    guint i;
+
+    for (i = 0; i < s->containers.members->len; i++) {
+        if (member_at(s, i)->container == container) {
+            break;
+        }
+    }
+    return i;
+}
+
+CoiommuMember *coiommu_containers_get(CoiommuState *s,
+                                      CoiommuContainer *container)
+{
+    guint i = member_index(s, container);
+
+    if (i == s->containers.members->len) {
+        CoiommuMember *member = g_new0(CoiommuMember, 1);
+
+        member->container = container;
+        g_ptr_array_add(s->containers.members, member);
+    }
+    return member_at(s, i);
+}
+
+void coiommu_containers_remove(CoiommuState *s, CoiommuContainer *container)
+{
+    guint i = member_index(s, container);
+
+    if (i < s->containers.members->len) {
+        unknown_purge(s, member_at(s, i));
+        g_ptr_array_remove_index(s->containers.members, i);
+    }
+}
+
+unsigned coiommu_containers_bury(CoiommuState *s)
+{
+    unsigned dead = 0;
+    guint i;
+
+    for (i = 0; i < s->containers.members->len; i++) {
+        if (is_dead(member_at(s, i))) {
+            unknown_purge(s, member_at(s, i));
+            dead++;
+        }
+    }
+    return dead;
+}
+
+unsigned coiommu_containers_dead(CoiommuState *s)
+{
+    unsigned dead = 0;
+    guint i;
+
+    /* The counter can be read before realize. */
+    for (i = 0; s->containers.members && i < s->containers.members->len; i++) {
+        dead += is_dead(member_at(s, i));
+    }
+    return dead;
+}
+
+void coiommu_containers_sync_begin(CoiommuState *s)
+{
+    guint i;
+
+    for (i = 0; i < s->containers.members->len; i++) {
+        coiommu_compat_sync_begin(member_at(s, i)->container);
+    }
+}
+
+void coiommu_containers_sync_end(CoiommuState *s)
+{
+    guint i;
+
+    for (i = 0; i < s->containers.members->len; i++) {
+        coiommu_compat_sync_end(member_at(s, i)->container);
+    }
+}
+
+static void list_free(gpointer list)
+{
+    g_array_unref(list);
+}
+
+void coiommu_containers_init(CoiommuState *s)
+{
+    s->containers.members = g_ptr_array_new_with_free_func(g_free);
+    s->containers.unknown = g_hash_table_new_full(NULL, NULL, NULL, list_free);
+    qemu_mutex_init(&s->containers.lock);
+}
+
+void coiommu_containers_destroy(CoiommuState *s)
+{
+    qemu_mutex_destroy(&s->containers.lock);
+    g_hash_table_destroy(s->containers.unknown);
+    g_ptr_array_unref(s->containers.members);
+    s->containers.members = NULL;
+}
