@@ -116,6 +116,7 @@ enum {
     PINS_POLICY,
     PINS_INTERVAL,
     PINS_CLOCK,
+    PINS_STUCK,
     PINS_OPS,
 };
 

@@ -38,7 +38,7 @@ typedef struct Look {
  * Block - what the reference knows of a block
  * @in: the thread is in it
  * @state: as it should be
- * @bytes: as they should be
+ * @bytes, @stuck: as they should be
  * @owed: the walk in progress must still show it
  * @looks: Look, since it was pinned
  */
@@ -46,6 +46,7 @@ typedef struct Block {
     bool in;
     CoiommuPinState state;
     uint64_t bytes;
+    uint64_t stuck;
     bool owed;
     GArray *looks;
 } Block;
@@ -90,7 +91,7 @@ static uint64_t bytes_of(uint16_t arg)
 static void compare(void)
 {
     CoiommuPinTotals totals = coiommu_pinset_totals(&set);
-    uint64_t bytes = 0, charged = 0;
+    uint64_t bytes = 0, charged = 0, stuck = 0;
     size_t pinned = 0, unmapping = 0, entries = 0, i;
     bool seen[BLOCKS] = { false };
     CoiommuPin pin;
@@ -100,8 +101,10 @@ static void compare(void)
 
         g_assert_cmpint(coiommu_pinset_has(&set, number[i]), ==,
                         r->state == COIOMMU_PIN_PINNED);
-        entries += r->in || r->state != COIOMMU_PIN_ABSENT;
-        charged += r->bytes;
+        entries += r->in || r->state != COIOMMU_PIN_ABSENT || r->stuck;
+        charged += r->bytes + r->stuck;
+        bytes += r->stuck;
+        stuck += r->stuck;
         unmapping += r->state == COIOMMU_PIN_UNMAPPING;
         if (r->state >= COIOMMU_PIN_PINNED) {
             pinned++;
@@ -111,6 +114,7 @@ static void compare(void)
     peak = MAX(peak, bytes);
     g_assert_cmpuint(totals.pinned, ==, pinned);
     g_assert_cmpuint(totals.bytes, ==, bytes);
+    g_assert_cmpuint(totals.stuck, ==, stuck);
     g_assert_cmpuint(totals.peak, ==, peak);
     g_assert_cmpuint(totals.charged, ==, charged);
     g_assert_cmpuint(totals.quota, ==, quota);
@@ -124,6 +128,7 @@ static void compare(void)
         seen[b] = true;
         g_assert_cmpint(pin.state, ==, ref[b].state);
         g_assert_cmpuint(pin.bytes, ==, ref[b].bytes);
+        g_assert_cmpuint(pin.stuck, ==, ref[b].stuck);
         g_assert_cmpuint(pin.next - pin.serving, ==, ref[b].in);
     }
     g_assert_false(coiommu_pinset_get(&set, entries, &pin));
@@ -172,7 +177,7 @@ static void reserve(Block *r, uint64_t block, uint64_t bytes)
     unsigned b;
 
     for (b = 0; b < BLOCKS; b++) {
-        charged += ref[b].bytes;
+        charged += ref[b].bytes + ref[b].stuck;
     }
     fits = !quota || charged + bytes <= quota;
     g_assert_cmpint(coiommu_pinset_reserve(&set, block, bytes), ==, fits);
@@ -182,11 +187,26 @@ static void reserve(Block *r, uint64_t block, uint64_t bytes)
     }
 }
 
-static void release(Block *r, uint64_t block)
+static void release(Block *r, uint64_t block, uint64_t stuck)
 {
-    coiommu_pinset_release(&set, block, 0);
+    coiommu_pinset_release(&set, block, stuck);
     r->state = COIOMMU_PIN_ABSENT;
     r->bytes = 0;
+    r->stuck = stuck;
+}
+
+/* Go into a block that is stuck; from inside change how much that is. */
+static void stuck(Block *r, uint64_t block, uint64_t bytes)
+{
+    if (r->in) {
+        coiommu_pinset_set_stuck(&set, block, bytes);
+        r->stuck = bytes;
+        return;
+    }
+    g_assert_cmpint(coiommu_pinset_try_stuck(&set, block), ==, r->stuck != 0);
+    if (r->stuck) {
+        entered(r);
+    }
 }
 
 /* ---- A slice of a walk that other steps come between ---- */
@@ -351,7 +371,7 @@ static void interval(uint16_t looks, bool race)
         if (go && !race) {
             coiommu_pinset_withdraw(&set, blocks[i]);
             ref[b].state = COIOMMU_PIN_UNMAPPING;
-            release(&ref[b], blocks[i]);
+            release(&ref[b], blocks[i], 0);
         }
         if (go) {
             ref[b].owed = false;
@@ -373,6 +393,8 @@ static void step_in_block(const PinsStep *step)
         entered(r);
     } else if (step->op == PINS_TRY) {
         try_enter(r, block, step->arg);
+    } else if (step->op == PINS_STUCK) {
+        stuck(r, block, step->arg % 2 ? bytes_of(step->arg) : 0);
     } else if (!r->in) {
         return;
     } else if (step->op == PINS_LEAVE &&
@@ -392,7 +414,7 @@ static void step_in_block(const PinsStep *step)
     } else if (step->op == PINS_RELEASE &&
                (r->state == COIOMMU_PIN_MAPPING ||
                 r->state == COIOMMU_PIN_UNMAPPING)) {
-        release(r, block);
+        release(r, block, step->arg % 4 ? 0 : r->bytes / 2);
     }
 }
 
