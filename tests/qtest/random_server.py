@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A vfio-user server that misbehaves at random, and shows what is unmapped.
 
-INJECTIONS is the one list of what a server does to QEMU.  What the device does
-not cope with is left out of ENABLED, with the reason.
+INJECTIONS is the one list of what a server does to QEMU.
 """
 
 import errno
@@ -21,7 +20,7 @@ INJECTIONS = {
     "unknown": "a map is answered with an error, and is there all the same",
     "kept": "an unmap is refused, and the map stays",
 }
-ENABLED = {"refused", "replay", "slow"}
+ENABLED = set(INJECTIONS)
 
 # Seconds that a slow map takes.
 SLOW = 0.004
@@ -85,6 +84,7 @@ class RandomServer(VfioUserServer):
             reply = super()._map(body)
             if self.unknown:
                 self.unknown -= 1
+                self.doubted.add(struct.unpack_from("<Q", body, 16)[0])
                 raise Failure(errno.ENOMEM)
             return reply
 
@@ -92,5 +92,7 @@ class RandomServer(VfioUserServer):
         with self._lock:
             if self.kept:
                 self.kept -= 1
-                raise Failure(errno.EIO)
+                self.doubted.add(struct.unpack_from("<Q", body, 8)[0])
+                # Not EIO: QEMU says that of a server that doesn't answer.
+                raise Failure(errno.EBUSY)
             return super()._unmap(body)

@@ -54,6 +54,7 @@ class VfioUserServer:
         self._order = []        # iovas of maps, ascending
         self.events = []        # ("map"|"unmap", iova, size, errno)
         self.violations = []    # what type1 would have refused
+        self.doubted = set()    # iovas of which QEMU can't know: no violations
         self.commands = []      # (PCI_COMMAND as written, bytes mapped then)
         self.resets = 0
         self.asked = 0          # how many maps QEMU has asked for
@@ -91,10 +92,12 @@ class VfioUserServer:
         """Map at this address, and say that it has failed."""
         self._fail_at[iova] = error
         self._lie_at.add(iova)
+        self.doubted.add(iova)
 
     def stick_at(self, iova, error):
         """Refuse each unmap at this address."""
         self._stick_at[iova] = error
+        self.doubted.add(iova)
 
     def die(self):
         """Close the connection, as a process does that has died."""
@@ -290,8 +293,10 @@ class VfioUserServer:
             self.violations.append(f"map {iova:#x} size {size:#x}: alignment")
             return errno.EINVAL
         for other in self._touched(iova, iova + size):
-            self.violations.append(f"map {iova:#x} size {size:#x} over "
-                                   f"{other:#x} size {self.maps[other]:#x}")
+            if iova not in self.doubted:
+                self.violations.append(
+                    f"map {iova:#x} size {size:#x} over {other:#x} "
+                    f"size {self.maps[other]:#x}")
             return errno.EEXIST
         if len(self.maps) >= self.max_dma_maps:
             return errno.ENOSPC
