@@ -56,10 +56,8 @@ class CountingVm(Guest):
             "-icount", "shift=0,sleep=off"]
 
     def __init__(self, bench, kernel, iommu=None, coiommu=None, args=""):
-        self.trace = os.path.join(os.path.dirname(bench.log_path),
-                                  "dma-map.trace")
         self.seen = 0
-        devices = ["-device", EDU, "-D", self.trace]
+        devices = ["-device", EDU]
         if iommu:
             devices = ["-device", iommu, *devices]
         super().__init__(bench.qemu, os.path.join(bench.options.image, kernel),

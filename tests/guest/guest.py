@@ -58,6 +58,9 @@ class Guest:
     boot: what -boot says
     firmware: arguments for QEMU that let firmware boot from a disk; without
     them QEMU brings the kernel
+
+    QEMU's trace goes to the file self.trace.  A subclass may switch on events
+    of its own; it must not name another file by -D, as only the last one counts.
     """
 
     CPUS = ["-accel", "tcg,thread=multi", "-smp", "2"]
@@ -69,6 +72,7 @@ class Guest:
                  memory="512M", kernel="vmlinux", boot="strict=on",
                  firmware=None):
         self.folder = tempfile.TemporaryDirectory(prefix="coiommu-guest-")
+        self.trace = os.path.join(self.folder.name, "trace")
         self.crashes = 0
         listener = self._listen("serial")
         monitor = self._listen("qmp")
@@ -89,7 +93,7 @@ class Guest:
             "-serial", "chardev:s0",
             "-chardev", f"socket,id=m0,path={self.folder.name}/qmp",
             "-mon", "chardev=m0,mode=control",
-            "-D", f"{self.folder.name}/trace", "-trace", self.ABANDONED,
+            "-D", self.trace, "-trace", self.ABANDONED,
             *firmware, *device, *devices]
         print("+", " ".join(command), flush=True)
         self.process = subprocess.Popen(command)
@@ -229,7 +233,7 @@ class Guest:
 
     def check_abandoned(self):
         """A table was given up for each kernel that crashed, and no other."""
-        with open(f"{self.folder.name}/trace", encoding="utf-8") as trace:
+        with open(self.trace, encoding="utf-8") as trace:
             count = trace.read().count(self.ABANDONED)
         check(count == self.crashes, f"{self.crashes} tables are given up, "
                                      f"not {count}")
