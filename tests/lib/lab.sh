@@ -2,8 +2,8 @@
 # shellcheck shell=bash
 #
 # Scenarios on the rig's host (tests/system/lab*.sh) as tests of a level: all are
-# run in one boot of it, and each is a test.  Sourced after tap.sh and all that
-# scripts/lib/rig.sh wants.
+# run in one boot of it, and each is a test, whose line comes when it ends.  Sourced
+# after tap.sh and all that scripts/lib/rig.sh wants.
 
 LAB_SCRIPTS=$COIOMMU_TOP/tests/system
 
@@ -89,10 +89,33 @@ lab_run() {
     [ $rc -eq 0 ] && lab_has_run "$1" "${@:3}"
 }
 
-# lab_result NAME SCENARIO: what came out, as a test's status and log.
+# lab_result NAME SCENARIO: what came out, as a test's status and log.  Waits until
+# the scenario has run or the test of tap_start, which runs it, has ended.
 lab_result() {
     local results=$RIG/jobs/$1/results
-    [ -s "$results/$2" ] || { echo "the host didn't get to it"; return 1; }
+    until [ -s "$results/$2" ]; do
+        # Once more afterwards: it may have come just before the end.
+        tap_goes_on || [ -s "$results/$2" ] ||
+            { echo "the host didn't get to it"; return 1; }
+        sleep 0.2
+    done
     cat "$results/$2.log"
     return "$(cat "$results/$2")"
+}
+
+# lab_tests NAME TEST SHOW SCENARIO...: the function TEST runs those scenarios that were
+# asked for, as job NAME and as the test "lab"; each of the scenarios is a test as well.
+# "SHOW TEST" prints what a reader wants to know of a test that has ended.  The order
+# must be that in which TEST runs them.
+lab_tests() {
+    local scenario
+    # What an earlier run left must not count.
+    rm -rf "$RIG/jobs/$1"
+    tap_start lab "$2"
+    for scenario in "${@:4}"; do
+        tap_run "$scenario" lab_result "$1" "$scenario"
+        ! tap_asked "$scenario" || "$3" "$scenario"
+    done
+    tap_join
+    ! tap_asked lab || "$3" lab
 }

@@ -2,8 +2,8 @@
 # shellcheck shell=bash
 #
 # Tests of what runs the scenarios (lab-tries.sh, tests/lib/lab.sh), with functions in
-# place of VMs and hosts: what is tried a second time, and what is not.  Sourced by
-# tests/system/run.
+# place of VMs and hosts: what is tried a second time, and what is not; and that each
+# scenario's line comes when it ends.  Sourced by tests/system/run.
 
 # A scenario's second try: for a VM that has fallen silent and nothing else.
 test_tries() (
@@ -122,5 +122,49 @@ test_host_dies() (
     deaths=0 && outcome 0 1
     deaths=1 && outcome 0 2
     deaths=2 && outcome 1 2
+    rm -r "$COIOMMU_LOGS"
+)
+
+# A scenario's line comes as soon as it has ended, with what was tried twice, and the
+# level counts each, also if the host dies or not all were asked for.
+test_lines() (
+    COIOMMU_LOGS=$(mktemp -d) RIG=$COIOMMU_LOGS
+    # In place of a host: it goes on when the last scenario's line is there.
+    # shellcheck disable=SC2317  # called by lab_tests
+    host() {
+        local results=$RIG/jobs/it/results scenario looks
+        mkdir -p "$results"
+        for scenario in $runs; do
+            echo "twice: $scenario" >"$results/$scenario.log"
+            case $scenario in two) echo 1 ;; *) echo 0 ;; esac >"$results/$scenario"
+            looks=0
+            until grep -q "ok [0-9] - $scenario (" "$COIOMMU_LOGS/said"; do
+                [ $((looks++)) -lt 600 ] || return 1
+                sleep 0.1
+            done
+        done
+        [[ $runs == *three ]]
+    }
+    # shellcheck disable=SC2317,SC2154  # called by lab_tests
+    show() { sed -n 's/^twice: /# &/p' "$tap_logs/$1.log"; }
+    # outcome RUNS ONLY LINE...: of a host that runs those when these were asked for.
+    outcome() {
+        local runs=$1 TAP_ONLY=$2
+        tap_count=0
+        tap_level it
+        lab_tests it host show one two three >"$COIOMMU_LOGS/said"
+        cat "$COIOMMU_LOGS/said"
+        [ "$(printf '%s\n' "${@:3}")" = "$(grep -v '^# [|e]' "$COIOMMU_LOGS/said" |
+            sed 's/ ([0-9]* s)$//')" ]
+    }
+    outcome "one two three" "" "ok 1 - one" "# twice: one" "not ok 2 - two" \
+        "# twice: two" "ok 3 - three" "# twice: three" "ok 4 - lab"
+    outcome "one" "" "ok 1 - one" "# twice: one" "not ok 2 - two" "not ok 3 - three" \
+        "not ok 4 - lab"
+    outcome "three" "three lab" "ok 1 - one # SKIP not asked for" \
+        "ok 2 - two # SKIP not asked for" "ok 3 - three" "# twice: three" "ok 4 - lab"
+    outcome "" "other" "ok 1 - one # SKIP not asked for" \
+        "ok 2 - two # SKIP not asked for" "ok 3 - three # SKIP not asked for" \
+        "ok 4 - lab # SKIP not asked for"
     rm -r "$COIOMMU_LOGS"
 )
