@@ -14,7 +14,8 @@
 #   tests  what the tests want on top
 #   fuzz   clang's fuzzer, for the pure logic
 #   boot   a disk to boot from, and UEFI firmware to do that
-#   bench  load generators, and gnuplot for the pictures
+#   bench  load generators
+#   plot   what draws the benchmarks' pictures
 #   package  making Debian systems, to install the guest driver in them
 declare -A PACKAGES=(
     [qemu]="build-essential pkg-config ninja-build python3-venv git patch
@@ -29,7 +30,8 @@ declare -A PACKAGES=(
         ninja-build meson spin"
     [fuzz]="build-essential pkg-config libglib2.0-dev clang libclang-rt-14-dev"
     [boot]="syslinux syslinux-common mtools ovmf"
-    [bench]="fio sockperf gnuplot-nox"
+    [bench]="fio sockperf"
+    [plot]="gnuplot-nox"
     [package]="mmdebstrap cpio git"
 )
 

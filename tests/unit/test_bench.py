@@ -7,8 +7,10 @@ a run that failed says so.
 """
 
 import contextlib
+import glob
 import io
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -400,6 +402,18 @@ class Command(unittest.TestCase):
             self.assertIn(f"\n  {name} ", usage)
             self.assertTrue(os.path.exists(os.path.join(
                 TOP, "scripts", "bench-lib", name + ".gp")), name)
+
+    def test_docs(self):
+        """What the docs tell a reader to type names a benchmark."""
+        pages = glob.glob(os.path.join(TOP, "docs", "**", "*.md"),
+                          recursive=True)
+        quoted = set()
+        for path in pages + [os.path.join(TOP, "README.md")]:
+            with open(path) as page:
+                quoted.update(line.split()[-1] for line in re.findall(
+                    r"scripts/bench ([^`#\n]+)", page.read()))
+        self.assertIn("dma-map", quoted)
+        self.assertEqual(quoted - {"NAME"} - set(run.LEVELS), set())
 
 
 class Report(unittest.TestCase):
