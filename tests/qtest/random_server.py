@@ -19,6 +19,7 @@ INJECTIONS = {
     "slow": "maps are answered after some milliseconds",
     "unknown": "a map is answered with an error, and is there all the same",
     "kept": "an unmap is refused, and the map stays",
+    "gone": "the server of the plugged device dies",
 }
 ENABLED = set(INJECTIONS)
 

@@ -10,12 +10,13 @@ what threads make of it).
 """
 
 import collections
+import json
 import os
 import random
 import time
 
 from guest import ABI, BAR, Guest, endpoint
-from machine import QemuError, plug_vfio_user, vfio_user
+from machine import QemuError, vfio_user
 from random_server import ENABLED, ERRORS, RandomServer
 from test_hotplug import (NATIVE, PORT, eject_dimm, express_capability,
                           plug_dimm, unplug)
@@ -33,6 +34,10 @@ FIRST, SECOND, PLUGGED = endpoint(0, 5), endpoint(0, 6), endpoint(1, 0)
 RINGER_MEMORY = 0x3000000
 RINGERS = (1, 2)
 NR_SLOTS = 3
+
+# Milliseconds that QEMU waits twice for a call that the plugged device's server
+# has died in.  A server that lives answers sooner on the busiest machine.
+TIMEOUT = 10000
 
 # Lines on stderr that a whole run may have, and each device plugged in.
 LINES_PER_RUN = 30
@@ -77,6 +82,7 @@ class World:
         self.steps = 0
         self.plugs = 0
         self.plugged = None     # the name of the device behind the port
+        self.dead = False       # its server is
         self.dimms = {}         # slot -> address
         folder = t.folder()
         self.fifo_path = f"{folder}/pressure"
@@ -134,10 +140,9 @@ class World:
         self.start()
 
     def live(self):
-        """The servers that QEMU has a container of."""
-        return [server for server, there in
-                zip(self.machine.servers, (True, True, self.plugged))
-                if there]
+        """The servers that QEMU has a container of, and that answer."""
+        there = self.plugged and not self.dead
+        return self.machine.servers[:3 if there else 2]
 
     def check_alive(self):
         """QEMU lives, and has not said too much."""
@@ -181,7 +186,8 @@ class Hotplug:
             server.fail_nth(world.random.randrange(1, 6),
                             world.random.choice(ERRORS))
         try:
-            plug_vfio_user(world.machine, 2, name, "rp")
+            world.machine.qmp("device_add", **json.loads(vfio_user(
+                world.machine, 2, name, "rp", **{"x-msg-timeout": TIMEOUT})))
         except QemuError as error:
             world.note("refused", error)
             world.t.equal(server.gone.wait(PATIENCE), True,
@@ -201,7 +207,7 @@ class Hotplug:
         server.kept = 0
         self.before_unplug()
         unplug(world.t, world.machine, world.plugged)
-        world.plugged = None
+        world.plugged, world.dead = None, False
         # An iothread that serves a doorbell may hold the device's last
         # reference for a while.
         world.quiet()
@@ -257,6 +263,9 @@ class Errors:
         world = self.world
         kind = world.random.choice(sorted(ENABLED - {"replay"}))
         server = world.random.choice(world.live())
+        if kind == "gone":
+            self.gone()
+            return
         if kind == "refused":
             server.fail_nth(world.random.randrange(1, 4),
                             world.random.choice(ERRORS))
@@ -264,6 +273,18 @@ class Errors:
             setattr(server, kind, world.random.randrange(1, 4) *
                     (10 if kind == "slow" else 1))
         world.note("error", kind, world.machine.servers.index(server))
+
+    def gone(self):
+        """Now and then, as nothing else happens to a dead device."""
+        world, server = self.world, self.world.machine.servers[2]
+        if server in world.live() and not world.random.randrange(3):
+            world.note("error gone")
+            world.quiet()
+            world.rest()
+            world.dead = True
+            server.on_unmap = None
+            server.die()
+            world.resume()
 
 
 class Pressure:
