@@ -152,11 +152,6 @@ static void coiommu_realize(PCIDevice *pci_dev, Error **errp)
     CoiommuState *s = COIOMMU(pci_dev);
     int ret;
 
-    if (s->unrealized) {
-        error_setg(errp, "coiommu cannot be realized a second time: start "
-                   "QEMU anew");
-        return;
-    }
     if (!check_machine(s, errp) || !check_sizes(s, errp) ||
         !check_quota(s, errp) || !coiommu_migration_check(s, errp)) {
         return;
@@ -189,6 +184,22 @@ static void coiommu_realize(PCIDevice *pci_dev, Error **errp)
     trace_coiommu_realize(s->unit_shift);
     s->machine_done_notifier.notify = coiommu_machine_done;
     qemu_add_machine_init_done_notifier(&s->machine_done_notifier);
+}
+
+/*
+ * Around the PCI core's realize, which can't set up a function twice either:
+ * what it has taken down may still wait for RCU.
+ */
+static void coiommu_device_realize(DeviceState *dev, Error **errp)
+{
+    DeviceClass *pci = DEVICE_CLASS(object_class_by_name(TYPE_PCI_DEVICE));
+
+    if (COIOMMU(dev)->unrealized) {
+        error_setg(errp, "coiommu cannot be realized a second time: start "
+                   "QEMU anew");
+        return;
+    }
+    pci->realize(dev, errp);
 }
 
 /*
@@ -313,6 +324,7 @@ static void coiommu_class_init(ObjectClass *klass, CoiommuClassData data)
     PCIDeviceClass *pc = PCI_DEVICE_CLASS(klass);
     ResettableClass *rc = RESETTABLE_CLASS(klass);
 
+    dc->realize = coiommu_device_realize;
     pc->realize = coiommu_realize;
     pc->exit = coiommu_exit;
     pc->config_write = coiommu_config_write;
