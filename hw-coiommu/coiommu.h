@@ -480,9 +480,9 @@ void coiommu_ahead_no_room(CoiommuState *s);
  * is none.  Of a block that is pinned already what may be missing is mapped,
  * and it is published.  Returns 1 if it has been pinned, 0 if it was, or a
  * negative errno, -EDQUOT for the quota; after an error no container holds
- * anything that it did not hold before.  -EAGAIN: there may be room, but
- * somebody wants the gate closed before we have looked everywhere.  Inside the
- * gate or under the BQL.
+ * anything that it did not hold before, but for what is stuck.  -EAGAIN: there
+ * may be room, but somebody wants the gate closed before we have looked
+ * everywhere.  Inside the gate or under the BQL.
  */
 int coiommu_pin_block(CoiommuState *s, uint64_t block);
 
