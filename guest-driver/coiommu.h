@@ -14,10 +14,12 @@
 #include <linux/notifier.h>
 #include <linux/pci.h>
 #include <linux/types.h>
+#include <linux/workqueue.h>
 
 #include "coiommu_abi.h"
 #include "compat/compat.h"
 
+struct coiommu_books;
 struct resource;
 struct scatterlist;
 
@@ -32,8 +34,9 @@ struct scatterlist;
  * @dir: the directory that the device reads, contiguous
  * @hotplug: adds leaves before memory goes online
  * @grow: held to add leaves: memory may come while the table is being made
+ * @saturated: a count is saturated, or was since coiommu_dtt_forget()
  * @underflows: unmaps of what was not mapped
- * @refused: maps refused because there is no leaf or the count is at its limit
+ * @refused: maps refused because there is no leaf
  */
 struct coiommu_dtt {
 	atomic_t **leaf;
@@ -44,6 +47,7 @@ struct coiommu_dtt {
 	__le64 *dir;
 	struct notifier_block hotplug;
 	struct mutex grow;	/* leaves being added */
+	bool saturated;
 	atomic64_t underflows;
 	atomic64_t refused;
 };
@@ -83,12 +87,16 @@ struct coiommu_slots {
  * @bus_nb: learns of drivers that bind to PCI devices
  * @lock: protects @devices and what struct coiommu_dev says it does.  Taken in
  *	process context, inside the lock of the device that binds or unbinds.
+ * @going: the function is being unbound: no device is tracked any more, or
+ *	joins a group.  Set once, with @lock held.
  * @devices: struct coiommu_dev, all that we have seen a driver bind to and that
  *	still exist
  * @iommu: registered with the IOMMU core for devices that VIOT names; the one
  *	that all devices belong to
  * @iommu_unnamed: registered for all other devices
- * @registered: both are
+ * @forget: forgets what is counted some time after the last DETACH
+ * @reap: looks for removed devices that have come to their end
+ * @registered: both are; used by the threads of probe and remove only
  * @debugfs: the folder of the counters
  */
 struct coiommu {
@@ -98,7 +106,10 @@ struct coiommu {
 	struct coiommu_slots slots;
 	struct notifier_block bus_nb;
 	struct mutex lock;	/* @devices and their state */
+	bool going;
 	struct list_head devices;
+	struct delayed_work forget;
+	struct delayed_work reap;
 	struct iommu_device iommu;
 	struct iommu_device iommu_unnamed;
 	bool registered;
@@ -118,10 +129,17 @@ struct coiommu {
  * @max_mapping: the device's limit for one mapping, in bytes
  * @shadow: a device without ops on which the kernel's own dma-direct and
  *	swiotlb do what we do not do inline; owns this structure
+ * @books: its mappings, one by one, or NULL; see coiommu_books.c.  Written
+ *	without a driver only; a booked device is shadowed.
+ * @saturated: the log has a line about a saturated count
  * @pdev: the device; a reference is held
  * @node: in coiommu::devices
- * @held: a driver is bound or about to be; a module reference is held
+ * @held: a driver is bound or about to be; a module reference and a device link
+ *	are held
  * @attached: between ATTACH and DETACH
+ * @removed: unplugged; kept for unmaps that come late
+ * @suspect: has been attached since the table was last known to be empty
+ * @was_master: its last driver had left bus mastering on
  *
  * What each map and unmap needs comes first, to share a cache line.
  */
@@ -132,10 +150,15 @@ struct coiommu_dev {
 	struct dma_map_ops ops;
 	size_t max_mapping;
 	struct device shadow;
+	struct coiommu_books *books;
+	bool saturated;
 	struct pci_dev *pdev;
 	struct list_head node;
 	bool held;
 	bool attached;
+	bool removed;
+	bool suspect;
+	bool was_master;
 };
 
 /* coiommu_pci.c */
@@ -152,6 +175,7 @@ int coiommu_walk_ram(void *arg, int (*func)(struct resource *, void *));
 int coiommu_dtt_init(struct coiommu_dtt *dtt, unsigned int unit_shift,
 		     bool accessed, u64 hotplug_end);
 void coiommu_dtt_free(struct coiommu_dtt *dtt);
+u64 coiommu_dtt_mappings(struct coiommu_dtt *dtt);
 u64 coiommu_dtt_forget(struct coiommu_dtt *dtt);
 
 /* coiommu_request.c */
@@ -164,13 +188,38 @@ int coiommu_pin(struct coiommu *coi, u64 addr, size_t size);
 int coiommu_pin_sg(struct coiommu *coi, struct scatterlist *sgl, int nents);
 const char *coiommu_status_name(u32 status);
 
+/* coiommu_count.c */
+int coiommu_count_slow(struct coiommu_dev *cdev, u64 addr, size_t size,
+		       atomic_t *entry);
+int coiommu_count(struct coiommu_dev *cdev, u64 addr, size_t size);
+void coiommu_uncount(struct coiommu_dev *cdev, u64 addr, size_t size);
+int coiommu_count_sg(struct coiommu_dev *cdev, struct scatterlist *sgl,
+		     int nents);
+int coiommu_pin_counted_sg(struct coiommu_dev *cdev, struct scatterlist *sgl,
+			   int nents, int flags);
+void coiommu_uncount_sg(struct coiommu_dev *cdev, struct scatterlist *sgl,
+			int nents);
+
+/* coiommu_books.c */
+struct coiommu_books *coiommu_books_new(void);
+int coiommu_books_add(struct coiommu_books *books, u64 addr, size_t size);
+size_t coiommu_books_take(struct coiommu_books *books, u64 addr, size_t size);
+u64 coiommu_books_close(struct coiommu_books *books, struct coiommu_dtt *dtt);
+
 /* coiommu_dma.c */
 extern const struct dma_map_ops coiommu_dma_ops;
 void coiommu_dma_shadowed(struct coiommu_dev *cdev);
+int coiommu_dma_book(struct coiommu_dev *cdev);
 
 /* coiommu_track.c */
 int coiommu_track_init(struct coiommu *coi);
+void coiommu_track_stop(struct coiommu *coi);
 void coiommu_track_exit(struct coiommu *coi);
+
+/* coiommu_rebind.c */
+void coiommu_rebind_take(struct pci_dev *pdev);
+void coiommu_rebind_start(void);
+void coiommu_rebind_exit(void);
 
 /* coiommu_iommu.c */
 #ifdef CONFIG_IOMMU_API

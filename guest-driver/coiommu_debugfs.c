@@ -6,7 +6,8 @@
  *            units PINNED and ACCESSED, and the faults found in it
  *   requests the requests made so far
  *   devices  one line for each device seen: name, attached or detached, its
- *            driver, and whether mappings go the direct or the shadowed way
+ *            driver, and whether mappings go the direct or the shadowed way,
+ *            or are booked
  *
  * Nothing here costs the hot path anything: the table is scanned when read.
  */
@@ -20,7 +21,7 @@ static int dtt_show(struct seq_file *m, void *unused)
 	struct coiommu *coi = m->private;
 	struct coiommu_dtt *dtt = &coi->dtt;
 	u64 mapped = 0, mappings = 0, pinned = 0, accessed = 0, leaves = 0;
-	u64 unpinned = 0;
+	u64 unpinned = 0, saturated = 0;
 	u64 unit, units = (u64)dtt->nleaves << COIOMMU_DTT_LEAF_SHIFT;
 
 	for (unit = 0; unit < units; unit++) {
@@ -39,6 +40,7 @@ static int dtt_show(struct seq_file *m, void *unused)
 		pinned += !!(value & COIOMMU_DTT_PINNED);
 		accessed += !!(value & COIOMMU_DTT_ACCESSED);
 		unpinned += count && !(value & COIOMMU_DTT_PINNED);
+		saturated += !!(value & COIOMMU_DTT_COUNT_SATURATED);
 	}
 	seq_printf(m, "unit-bytes %llu\n", 1ull << dtt->unit_shift);
 	seq_printf(m, "leaves %llu\n", leaves);
@@ -47,6 +49,7 @@ static int dtt_show(struct seq_file *m, void *unused)
 	seq_printf(m, "pinned-units %llu\n", pinned);
 	seq_printf(m, "unpinned-units %llu\n", unpinned);
 	seq_printf(m, "accessed-units %llu\n", accessed);
+	seq_printf(m, "saturated-units %llu\n", saturated);
 	seq_printf(m, "underflows %lld\n", atomic64_read(&dtt->underflows));
 	seq_printf(m, "refused-maps %lld\n", atomic64_read(&dtt->refused));
 	return 0;
@@ -74,11 +77,15 @@ static int devices_show(struct seq_file *m, void *unused)
 	struct coiommu_dev *cdev;
 
 	mutex_lock(&coi->lock);
-	list_for_each_entry(cdev, &coi->devices, node)
+	list_for_each_entry(cdev, &coi->devices, node) {
+		if (cdev->removed)
+			continue;
 		seq_printf(m, "%s %s %s %s\n", pci_name(cdev->pdev),
 			   cdev->attached ? "attached" : "detached",
 			   dev_driver_string(&cdev->pdev->dev),
+			   cdev->books ? "booked" :
 			   cdev->shadowed ? "shadowed" : "direct");
+	}
 	mutex_unlock(&coi->lock);
 	return 0;
 }

@@ -94,6 +94,18 @@ static void coiommu_sync_sg_for_device(struct device *dev,
 	dma_sync_sg_for_device(&to_coiommu_dev(dev)->shadow, sgl, nents, dir);
 }
 
+static void install_sync(struct coiommu_dev *cdev)
+{
+	WRITE_ONCE(cdev->ops.sync_single_for_cpu,
+		   coiommu_sync_single_for_cpu);
+	WRITE_ONCE(cdev->ops.sync_single_for_device,
+		   coiommu_sync_single_for_device);
+	WRITE_ONCE(cdev->ops.sync_sg_for_cpu,
+		   coiommu_sync_sg_for_cpu);
+	WRITE_ONCE(cdev->ops.sync_sg_for_device,
+		   coiommu_sync_sg_for_device);
+}
+
 /**
  * coiommu_dma_shadowed - from now on the shadow is asked at unmap and sync
  * @cdev: the device
@@ -107,17 +119,32 @@ void coiommu_dma_shadowed(struct coiommu_dev *cdev)
 	/* Acquire: if another CPU has been here, all of it is done. */
 	if (smp_load_acquire(&cdev->shadowed))
 		return;
-	WRITE_ONCE(cdev->ops.sync_single_for_cpu,
-		   coiommu_sync_single_for_cpu);
-	WRITE_ONCE(cdev->ops.sync_single_for_device,
-		   coiommu_sync_single_for_device);
-	WRITE_ONCE(cdev->ops.sync_sg_for_cpu,
-		   coiommu_sync_sg_for_cpu);
-	WRITE_ONCE(cdev->ops.sync_sg_for_device,
-		   coiommu_sync_sg_for_device);
+	install_sync(cdev);
 	compat_dev_clear_skip_sync(&cdev->pdev->dev);
 	/* Release: pairs with the acquire above. */
 	smp_store_release(&cdev->shadowed, true);
+}
+
+/**
+ * coiommu_dma_book - from now on each mapping is booked
+ * @cdev: a device that has no driver
+ *
+ * Process context.  An unmap that comes late finds nothing in the books, and takes
+ * nothing back.  Returns 0 or -ENOMEM.
+ */
+int coiommu_dma_book(struct coiommu_dev *cdev)
+{
+	if (cdev->books)
+		return 0;
+	cdev->books = coiommu_books_new();
+	if (!cdev->books)
+		return -ENOMEM;
+	cdev->direct_last = 0;
+	/* The flag that leaves syncs out is cleared when a driver binds. */
+	install_sync(cdev);
+	/* Release: who sees it, as is_shadowed(), sees the books. */
+	smp_store_release(&cdev->shadowed, true);
+	return 0;
 }
 
 /* Note what the shadow made of @phys, before the driver gets the address. */
@@ -126,29 +153,6 @@ static void note_mapped(struct coiommu_dev *cdev, phys_addr_t phys,
 {
 	if (addr != phys)
 		coiommu_dma_shadowed(cdev);
-}
-
-/*
- * Count a mapping, unless coiommu_dtt_get_fast() has begun with it at @entry,
- * and have it pinned.  Returns 0, or a negative errno and nothing is counted.
- */
-static int track_slow(struct coiommu_dev *cdev, dma_addr_t addr, size_t size,
-		      atomic_t *entry)
-{
-	struct coiommu *coi = cdev->coi;
-	int ret = coiommu_dtt_get_slow(&coi->dtt, addr, size, entry);
-
-	if (likely(ret <= 0))
-		return ret;
-	ret = coiommu_pin(coi, addr, size);
-	if (ret)
-		coiommu_dtt_put(&coi->dtt, addr, size);
-	return ret;
-}
-
-static int track(struct coiommu_dev *cdev, dma_addr_t addr, size_t size)
-{
-	return track_slow(cdev, addr, size, NULL);
 }
 
 static __always_inline void untrack(struct coiommu_dev *cdev, dma_addr_t addr,
@@ -167,14 +171,18 @@ static void untrack_sg(struct coiommu_dev *cdev, struct scatterlist *sgl,
 		untrack(cdev, sg_dma_address(sg), sg_dma_len(sg));
 }
 
-/* A list that is counted but not known to be pinned; errors as track(). */
-static int pin_sg(struct coiommu_dev *cdev, struct scatterlist *sgl, int nents)
+/*
+ * A list that has been counted inline, with flags COIOMMU_GET_*.  Returns its
+ * length, or a negative errno and nothing is counted.
+ */
+static int pin_sg_direct(struct coiommu_dev *cdev, struct scatterlist *sgl,
+			 int nents, int flags)
 {
-	int ret = coiommu_pin_sg(cdev->coi, sgl, nents);
+	int ret = coiommu_pin_counted_sg(cdev, sgl, nents, flags);
 
 	if (ret)
 		untrack_sg(cdev, sgl, nents);
-	return ret;
+	return ret ?: nents;
 }
 
 /*
@@ -194,7 +202,7 @@ static noinline dma_addr_t map_by_shadow(struct coiommu_dev *cdev,
 	if (attrs & DMA_ATTR_MMIO)
 		return addr;
 	note_mapped(cdev, phys, addr);
-	if (track(cdev, addr, size)) {
+	if (coiommu_count(cdev, addr, size)) {
 		compat_unmap_phys(shadow, addr, size, dir,
 				  attrs | DMA_ATTR_SKIP_CPU_SYNC);
 		return DMA_MAPPING_ERROR;
@@ -205,7 +213,8 @@ static noinline dma_addr_t map_by_shadow(struct coiommu_dev *cdev,
 static noinline dma_addr_t map_slow(struct coiommu_dev *cdev, dma_addr_t addr,
 				    size_t size, atomic_t *entry)
 {
-	return track_slow(cdev, addr, size, entry) ? DMA_MAPPING_ERROR : addr;
+	return coiommu_count_slow(cdev, addr, size, entry) ?
+	       DMA_MAPPING_ERROR : addr;
 }
 
 static noinline void unmap_by_shadow(struct coiommu_dev *cdev, dma_addr_t addr,
@@ -214,7 +223,7 @@ static noinline void unmap_by_shadow(struct coiommu_dev *cdev, dma_addr_t addr,
 {
 	compat_unmap_phys(&cdev->shadow, addr, size, dir, attrs);
 	if (!(attrs & DMA_ATTR_MMIO))
-		untrack(cdev, addr, size);
+		coiommu_uncount(cdev, addr, size);
 }
 
 static __always_inline dma_addr_t map_phys(struct device *dev,
@@ -291,15 +300,15 @@ static void coiommu_unmap_phys(struct device *dev, dma_addr_t addr,
 #include "compat/map_ops.h"
 
 /*
- * The list as dma-direct would map it, in one pass.  Returns 0 or 1 as
- * coiommu_dtt_get(), a negative errno, or -EAGAIN if an entry needs the shadow;
+ * The list as dma-direct would map it, in one pass.  Returns as
+ * coiommu_dtt_get(), or -EAGAIN if an entry needs the shadow;
  * on an error nothing is counted.
  */
 static int map_sg_direct(struct coiommu_dev *cdev, struct device *dev,
 			 struct scatterlist *sgl, int nents)
 {
 	struct scatterlist *sg;
-	int unpinned = 0;
+	int flags = 0;
 	int i, ret;
 
 	for_each_sg(sgl, sg, nents, i) {
@@ -312,40 +321,15 @@ static int map_sg_direct(struct coiommu_dev *cdev, struct device *dev,
 		ret = coiommu_dtt_get(&cdev->coi->dtt, phys, sg->length);
 		if (unlikely(ret < 0))
 			goto err;
-		unpinned |= ret;
+		flags |= ret;
 		sg_dma_address(sg) = phys;
 		sg_dma_len(sg) = sg->length;
 	}
-	return unpinned;
+	return flags;
 
 err:
 	untrack_sg(cdev, sgl, i);
 	return ret;
-}
-
-/*
- * Count a list that the shadow has mapped; returns as map_sg_direct().  Every
- * entry is memory: the shadow is no PCI device, so dma-direct refuses
- * peer-to-peer pages instead of giving them bus addresses.
- */
-static int count_sg(struct coiommu_dev *cdev, struct scatterlist *sgl,
-		    int nents)
-{
-	struct scatterlist *sg;
-	int unpinned = 0;
-	int i, ret;
-
-	for_each_sg(sgl, sg, nents, i) {
-		note_mapped(cdev, sg_phys(sg), sg_dma_address(sg));
-		ret = coiommu_dtt_get(&cdev->coi->dtt, sg_dma_address(sg),
-				      sg_dma_len(sg));
-		if (ret < 0) {
-			untrack_sg(cdev, sgl, i);
-			return ret;
-		}
-		unpinned |= ret;
-	}
-	return unpinned;
 }
 
 static int map_sg_by_shadow(struct coiommu_dev *cdev, struct scatterlist *sgl,
@@ -354,13 +338,15 @@ static int map_sg_by_shadow(struct coiommu_dev *cdev, struct scatterlist *sgl,
 {
 	/* dma_map_sg_attrs() would lose the error code. */
 	struct sg_table table = { .sgl = sgl, .orig_nents = nents };
-	int ret = dma_map_sgtable(&cdev->shadow, &table, dir, attrs);
+	struct scatterlist *sg;
+	int i, ret;
 
+	ret = dma_map_sgtable(&cdev->shadow, &table, dir, attrs);
 	if (ret)
 		return ret;
-	ret = count_sg(cdev, sgl, table.nents);
-	if (ret > 0)
-		ret = pin_sg(cdev, sgl, table.nents);
+	for_each_sg(sgl, sg, table.nents, i)
+		note_mapped(cdev, sg_phys(sg), sg_dma_address(sg));
+	ret = coiommu_count_sg(cdev, sgl, table.nents);
 	if (ret) {
 		dma_unmap_sgtable(&cdev->shadow, &table, dir,
 				  attrs | DMA_ATTR_SKIP_CPU_SYNC);
@@ -389,7 +375,7 @@ static int coiommu_map_sg(struct device *dev, struct scatterlist *sgl,
 	if (unlikely(ret == -EAGAIN))
 		ret = map_sg_by_shadow(cdev, sgl, nents, dir, attrs);
 	else if (unlikely(ret > 0))
-		ret = pin_sg(cdev, sgl, nents) ?: nents;
+		ret = pin_sg_direct(cdev, sgl, nents, ret);
 	else if (likely(!ret))
 		ret = nents;
 	if (trace_coiommu_map_enabled() && ret > 0)
@@ -404,8 +390,11 @@ static __always_inline void unmap_sg(struct device *dev,
 {
 	struct coiommu_dev *cdev = to_coiommu_dev(dev);
 
-	if (is_shadowed(cdev))
+	if (is_shadowed(cdev)) {
 		dma_unmap_sg_attrs(&cdev->shadow, sgl, nents, dir, attrs);
+		coiommu_uncount_sg(cdev, sgl, nents);
+		return;
+	}
 	untrack_sg(cdev, sgl, nents);
 }
 
@@ -440,7 +429,8 @@ static void *coiommu_alloc(struct device *dev, size_t size, dma_addr_t *addr,
 
 	attrs = compat_alloc_attrs(attrs);
 	cpu_addr = dma_alloc_attrs(shadow, size, addr, gfp, attrs);
-	if (cpu_addr && track(to_coiommu_dev(dev), *addr, PAGE_ALIGN(size))) {
+	if (cpu_addr && coiommu_count(to_coiommu_dev(dev), *addr,
+				      PAGE_ALIGN(size))) {
 		dma_free_attrs(shadow, size, cpu_addr, *addr, attrs);
 		return NULL;
 	}
@@ -454,7 +444,7 @@ static void coiommu_free(struct device *dev, size_t size, void *cpu_addr,
 			 dma_addr_t addr, unsigned long attrs)
 {
 	trace_coiommu_unmap(dev, addr, PAGE_ALIGN(size));
-	untrack(to_coiommu_dev(dev), addr, PAGE_ALIGN(size));
+	coiommu_uncount(to_coiommu_dev(dev), addr, PAGE_ALIGN(size));
 	dma_free_attrs(shadow_for_alloc(dev), size, cpu_addr, addr,
 		       compat_alloc_attrs(attrs));
 }
@@ -466,7 +456,8 @@ static struct page *coiommu_alloc_pages(struct device *dev, size_t size,
 	struct device *shadow = shadow_for_alloc(dev);
 	struct page *page = dma_alloc_pages(shadow, size, addr, dir, gfp);
 
-	if (page && track(to_coiommu_dev(dev), *addr, PAGE_ALIGN(size))) {
+	if (page && coiommu_count(to_coiommu_dev(dev), *addr,
+				  PAGE_ALIGN(size))) {
 		dma_free_pages(shadow, size, page, *addr, dir);
 		return NULL;
 	}
@@ -480,7 +471,7 @@ static void coiommu_free_pages(struct device *dev, size_t size,
 			       enum dma_data_direction dir)
 {
 	trace_coiommu_unmap(dev, addr, PAGE_ALIGN(size));
-	untrack(to_coiommu_dev(dev), addr, PAGE_ALIGN(size));
+	coiommu_uncount(to_coiommu_dev(dev), addr, PAGE_ALIGN(size));
 	dma_free_pages(shadow_for_alloc(dev), size, page, addr, dir);
 }
 

@@ -34,10 +34,13 @@
  *    the answer counts, not the flag: while a request is made other CPUs may
  *    pin or the host may unpin what has no count.
  * 4. A map that fails has taken back every count that it added.
- * 5. The count never leaves its bits.  A map that sees more than
- *    COIOMMU_DTT_COUNT_MAX takes its one back and fails; the margin up to the
- *    mask has room for every CPU doing so at once.  An unmap of what has no
- *    count is a bug of a driver: it is reported and changes nothing.
+ * 5. The count never leaves its bits.  A driver that unmaps less than it maps
+ *    has it grow without end.  At COIOMMU_DTT_COUNT_SATURATED, half of what the bits
+ *    can hold, it stays: no unmap takes it below, a map puts it back there, and
+ *    the other half has room for each task that has counted and not yet looked.
+ *    So the unit stays PINNED, whatever else is counted wrong, and mappings go
+ *    on, until coiommu_dtt_forget().  An unmap of what has no count is a bug of
+ *    a driver, too: it is reported and changes nothing.
  *
  * Memory.  The directory is as long as the highest RAM needs, and RAM that the
  * device says may be added, rounded up to whole pages.  If there is no memory
@@ -69,22 +72,26 @@ static size_t dir_bytes(const struct coiommu_dtt *dtt)
 
 /*
  * What is to be done when coiommu_dtt_get_unit() was not enough.  @entry's count
- * has been raised: this may be seen in any later value.  Returns 0 if the unit
- * is PINNED, 1 if it is not, or -ENOMEM if the count is at its limit, and then
- * one is taken back.
+ * has been raised: this may be seen in any later value.  Returns COIOMMU_GET_*.
  */
 static int settle(struct coiommu_dtt *dtt, atomic_t *entry)
 {
 	u32 value = atomic_read(entry);
+	int ret = value & COIOMMU_DTT_PINNED ? 0 : COIOMMU_GET_UNPINNED;
 
-	if ((value & COIOMMU_DTT_COUNT_MASK) > COIOMMU_DTT_COUNT_MAX) {
-		atomic_dec(entry);
-		atomic64_inc(&dtt->refused);
-		return -ENOMEM;
+	if (unlikely(value & COIOMMU_DTT_COUNT_SATURATED)) {
+		atomic_andnot(COIOMMU_COUNT_EXACT, entry);
+		WRITE_ONCE(dtt->saturated, true);
+		ret |= COIOMMU_GET_SATURATED;
 	}
 	if (dtt->flag_accessed & ~value)
 		atomic_or(dtt->flag_accessed, entry);
-	return !(value & COIOMMU_DTT_PINNED);
+	return ret;
+}
+
+static bool is_saturated(const atomic_t *entry)
+{
+	return atomic_read(entry) & COIOMMU_DTT_COUNT_SATURATED;
 }
 
 /**
@@ -113,7 +120,8 @@ void coiommu_dtt_put_slow(struct coiommu_dtt *dtt, u64 first, u64 last)
 			continue;
 		}
 		for (; unit <= stop; unit++, entry++) {
-			if (likely(coiommu_dtt_put_unit(entry)))
+			if (likely(coiommu_dtt_put_unit(entry) ||
+				   is_saturated(entry)))
 				continue;
 			wrong++;
 			wrong_at = min(wrong_at, unit);
@@ -127,8 +135,8 @@ void coiommu_dtt_put_slow(struct coiommu_dtt *dtt, u64 first, u64 last)
 }
 
 /*
- * Add one to a unit.  Returns 0 if it is PINNED, 1 if it is not, or a negative
- * errno and its count is as it was.
+ * Add one to a unit.  Returns 0 if it is PINNED, COIOMMU_GET_*, or -EIO if the
+ * table has no entry for it.
  */
 static int get_unit(struct coiommu_dtt *dtt, u64 unit)
 {
@@ -156,7 +164,7 @@ int coiommu_dtt_get_slow(struct coiommu_dtt *dtt, u64 addr, size_t size,
 	const u64 first = addr >> dtt->unit_shift;
 	const u64 end = ((addr + size - 1) >> dtt->unit_shift) + 1;
 	u64 unit = first;
-	int unpinned = 0;
+	int flags = 0;
 
 	if (entry)
 		unit += entry - coiommu_dtt_entry(dtt, first);
@@ -168,10 +176,10 @@ int coiommu_dtt_get_slow(struct coiommu_dtt *dtt, u64 addr, size_t size,
 				coiommu_dtt_put_slow(dtt, first, unit - 1);
 			return ret;
 		}
-		unpinned |= ret;
+		flags |= ret;
 		entry = NULL;
 	}
-	return unpinned;
+	return flags;
 }
 
 /* Give the leaf at @index memory, unless it has some.  Holds dtt->grow. */
@@ -316,32 +324,56 @@ err:
 	return ret;
 }
 
-/**
- * coiommu_dtt_forget - drop the counts that nobody is left to take back
- * @dtt: the table
- *
- * No device may be mapping or unmapping, and nothing is pinned.  Returns how
- * many mappings were counted, each in every unit that it touches.
- */
-u64 coiommu_dtt_forget(struct coiommu_dtt *dtt)
+/* Call @func for each entry that there is; returns the sum. */
+static u64 sum(struct coiommu_dtt *dtt, u32 (*func)(atomic_t *entry))
 {
 	u64 unit, units = (u64)dtt->nleaves << COIOMMU_DTT_LEAF_SHIFT;
-	u64 left = 0;
+	u64 total = 0;
 
 	for (unit = 0; unit < units; unit++) {
 		atomic_t *entry = coiommu_dtt_entry(dtt, unit);
-		u32 count;
 
-		if (!entry) {
+		if (entry)
+			total += func(entry);
+		else
 			unit |= COIOMMU_LEAF_MASK;
-			continue;
-		}
-		count = atomic_read(entry) & COIOMMU_DTT_COUNT_MASK;
-		if (count)
-			atomic_andnot(COIOMMU_DTT_COUNT_MASK, entry);
-		left += count;
 	}
-	return left;
+	return total;
+}
+
+static u32 entry_count(atomic_t *entry)
+{
+	return atomic_read(entry) & COIOMMU_DTT_COUNT_MASK;
+}
+
+static u32 entry_forget(atomic_t *entry)
+{
+	u32 count = entry_count(entry);
+
+	if (count)
+		atomic_andnot(COIOMMU_DTT_COUNT_MASK, entry);
+	return count;
+}
+
+/**
+ * coiommu_dtt_mappings - the sum of all counts
+ * @dtt: the table
+ */
+u64 coiommu_dtt_mappings(struct coiommu_dtt *dtt)
+{
+	return sum(dtt, entry_count);
+}
+
+/**
+ * coiommu_dtt_forget - set all counts to 0
+ * @dtt: the table; nothing maps, and what unmaps takes no count
+ *
+ * Returns what their sum was.
+ */
+u64 coiommu_dtt_forget(struct coiommu_dtt *dtt)
+{
+	dtt->saturated = false;
+	return sum(dtt, entry_forget);
 }
 
 /**

@@ -14,6 +14,16 @@
 
 #define COIOMMU_LEAF_MASK	((u64)COIOMMU_DTT_LEAF_ENTRIES - 1)
 
+/*
+ * The bits of a count that is exact.  With COIOMMU_DTT_COUNT_SATURATED, the bit
+ * above, they mean nothing: rule 5 in coiommu_dtt.c.
+ */
+#define COIOMMU_COUNT_EXACT	(COIOMMU_DTT_COUNT_SATURATED - 1)
+
+/* What coiommu_dtt_get() returns: these, or a negative errno. */
+#define COIOMMU_GET_UNPINNED	1	/* not all units are PINNED */
+#define COIOMMU_GET_SATURATED	2	/* the count of one is saturated */
+
 int coiommu_dtt_get_slow(struct coiommu_dtt *dtt, u64 addr, size_t size,
 			 atomic_t *entry);
 void coiommu_dtt_put_slow(struct coiommu_dtt *dtt, u64 first, u64 last);
@@ -57,12 +67,13 @@ static __always_inline bool coiommu_dtt_get_unit(struct coiommu_dtt *dtt,
 	 */
 	u32 old = atomic_fetch_inc(entry);
 
-	/* PINNED and ACCESSED set, and one more is within the limit? */
-	return likely(old - dtt->ready < COIOMMU_DTT_COUNT_MAX);
+	/* PINNED and ACCESSED set, and not saturated now? */
+	return likely(old - dtt->ready < COIOMMU_COUNT_EXACT);
 }
 
 /*
- * Take one from a count; false if there is none.
+ * Take one from a count; false if there is none, or if it is saturated and no CPU
+ * has added to it just now.  That needs one look at the bits below the limit.
  *
  * Not a subtraction that is mended afterwards: a count of 0 would borrow from
  * the flags.  If the host withdraws PINNED while it is lent out, mending brings
@@ -77,7 +88,7 @@ static __always_inline bool coiommu_dtt_put_unit(atomic_t *entry)
 	 * the count that allows the device to take it away.
 	 */
 	do {
-		if (unlikely(!(value & COIOMMU_DTT_COUNT_MASK)))
+		if (unlikely(!(value & COIOMMU_COUNT_EXACT)))
 			return false;
 	} while (unlikely(!atomic_try_cmpxchg(entry, &value, value - 1)));
 	return true;
@@ -114,9 +125,9 @@ static __always_inline bool coiommu_dtt_get_fast(struct coiommu_dtt *dtt,
 /*
  * coiommu_dtt_get - count one mapping of [addr, addr + size)
  *
- * Returns 0 if every unit was PINNED, 1 if some were not and a request is
- * needed before the address may be used, or a negative errno, and then nothing
- * is counted.  Any context.
+ * Returns 0 if every unit was PINNED; flags COIOMMU_GET_* if there was more to
+ * see, and with _UNPINNED a request is needed before the address may be used; or
+ * a negative errno, and then nothing is counted.  Any context.
  */
 static __always_inline int coiommu_dtt_get(struct coiommu_dtt *dtt, u64 addr,
 					   size_t size)

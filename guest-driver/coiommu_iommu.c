@@ -37,10 +37,17 @@
 
 /*
  * The core hands an operation nothing of ours, and a machine has one coIOMMU.
- * Set before the first registration and cleared after the last: unregistering
- * waits for who is in a group, and takes all devices out.
+ * NULL unless a function is registered and not about to go.
  */
 static struct coiommu *active;
+static DEFINE_MUTEX(active_lock);	/* @active, as long as it is used */
+
+static void set_active(struct coiommu *coi)
+{
+	mutex_lock(&active_lock);
+	active = coi;
+	mutex_unlock(&active_lock);
+}
 
 /* DMA is coherent on x86. */
 static bool capable_of(struct device *dev, enum iommu_cap cap)
@@ -48,13 +55,29 @@ static bool capable_of(struct device *dev, enum iommu_cap cap)
 	return cap == IOMMU_CAP_CACHE_COHERENCY;
 }
 
+/* The IOMMU of a device that the host tracks, or an error. */
+static struct iommu_device *iommu_of(struct pci_dev *pdev)
+{
+	struct iommu_device *iommu = ERR_PTR(-ENODEV);
+
+	mutex_lock(&active_lock);
+	if (active && coiommu_endpoint_request(active, COIOMMU_OP_PROBE,
+					       pdev) == COIOMMU_ST_OK)
+		iommu = &active->iommu;
+	mutex_unlock(&active_lock);
+	return iommu;
+}
+
 /* Is this device ours?  If so it gets a group. */
 static struct iommu_device *probe_device(struct device *dev)
 {
-	if (!dev_is_pci(dev) || !compat_iommu_may_join(dev) ||
-	    coiommu_endpoint_request(active, COIOMMU_OP_PROBE,
-				     to_pci_dev(dev)) != COIOMMU_ST_OK)
+	struct iommu_device *iommu;
+
+	if (!dev_is_pci(dev) || !compat_iommu_may_join(dev))
 		return ERR_PTR(-ENODEV);
+	iommu = iommu_of(to_pci_dev(dev));
+	if (IS_ERR(iommu))
+		return iommu;
 	/*
 	 * The core has taken a reference on this module for as long as the
 	 * device exists: it could never be unloaded.  What must keep it is a
@@ -64,7 +87,7 @@ static struct iommu_device *probe_device(struct device *dev)
 	 * lock of the bus's notifiers, or our own probe.
 	 */
 	module_put(THIS_MODULE);
-	return &active->iommu;
+	return iommu;
 }
 
 /* The device leaves its group.  The core is about to drop its reference. */
@@ -141,31 +164,67 @@ void coiommu_iommu_init(struct coiommu *coi)
 {
 	int ret;
 
-	active = coi;
+	set_active(coi);
 	ret = register_both(coi);
-	coi->registered = !ret;
+	WRITE_ONCE(coi->registered, !ret);
 	if (ret) {
+		set_active(NULL);
 		pci_warn(coi->pdev, "no IOMMU groups: error %d\n", ret);
-		active = NULL;
 	}
+}
+
+static bool in_our_group(struct coiommu *coi, struct device *dev)
+{
+	return dev->iommu_group && dev->iommu &&
+	       dev->iommu->iommu_dev == &coi->iommu;
+}
+
+/*
+ * Take a device out of its group.  The core counts the drivers of a group, and
+ * warns if one is left: the device's lock keeps one from coming.  One that came
+ * after coiommu_track_stop() has to go again.
+ */
+static void leave_group(struct coiommu *coi, struct pci_dev *pdev)
+{
+	struct device *dev = &pdev->dev;
+
+	if (coiommu_endpoint_request(coi, COIOMMU_OP_PROBE, pdev) !=
+	    COIOMMU_ST_OK)
+		return;
+	device_lock(dev);
+	while (in_our_group(coi, dev) && dev->driver) {
+		device_unlock(dev);
+		coiommu_rebind_take(pdev);
+		device_lock(dev);
+	}
+	if (in_our_group(coi, dev))
+		iommu_group_remove_device(dev);
+	device_unlock(dev);
 }
 
 /**
  * coiommu_iommu_exit - take all devices out of their groups
- * @coi: the function
+ * @coi: the function, after coiommu_track_stop()
  *
- * No device of a group may have a driver any more.  Process context.
+ * A device joins in a bus notifier, which coiommu_track_stop() has waited for,
+ * or with its own lock held, when its driver binds, for which leave_group()
+ * waits; and from here on none does.  Process context.
  */
 void coiommu_iommu_exit(struct coiommu *coi)
 {
+	struct pci_dev *pdev = NULL;
+
 	if (!coi->registered)
 		return;
+	coi->registered = false;
+	set_active(NULL);
+	for_each_pci_dev(pdev)
+		leave_group(coi, pdev);
 	/* No device belongs to this one, and no more are offered. */
 	iommu_device_unregister(&coi->iommu_unnamed);
 	iommu_device_unregister(&coi->iommu);
 	compat_iommu_leave_buses(&iommu_ops);
 	iommu_device_sysfs_remove(&coi->iommu);
-	active = NULL;
 }
 
 /**
@@ -175,13 +234,15 @@ void coiommu_iommu_exit(struct coiommu *coi)
  *
  * The core looks at all devices when somebody registers, and else only when a
  * device comes.  Does nothing for devices that are in a group or not tracked.
- * Process context; may hold the device's lock.
+ * Process context; may hold the device's lock.  To be called by our bus notifier
+ * only, which is unregistered before coiommu_iommu_exit(): the two never meet.
  */
 void coiommu_iommu_adopt(struct coiommu *coi, struct pci_dev *pdev)
 {
 	struct iommu_device again = { };
 
-	if (!coi->registered || device_iommu_mapped(&pdev->dev) ||
+	if (READ_ONCE(coi->going) || !READ_ONCE(coi->registered) ||
+	    device_iommu_mapped(&pdev->dev) ||
 	    coiommu_endpoint_request(coi, COIOMMU_OP_PROBE, pdev) !=
 	    COIOMMU_ST_OK)
 		return;

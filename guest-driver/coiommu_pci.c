@@ -208,6 +208,7 @@ static int coiommu_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 		goto err_stop;
 	coiommu_iommu_init(coi);
 	coiommu_debugfs_init(coi);
+	coiommu_rebind_start();
 	return 0;
 
 err_stop:
@@ -225,12 +226,16 @@ err_present:
 	return ret;
 }
 
-/* The driver core has unbound the tracked devices: see coiommu_track.c. */
+/*
+ * The order is that of coiommu_track.c: from the first step on no device is
+ * tracked or joins a group, and the second must come before the third.
+ */
 static void coiommu_remove(struct pci_dev *pdev)
 {
 	struct coiommu *coi = pci_get_drvdata(pdev);
 
 	coiommu_debugfs_exit(coi);
+	coiommu_track_stop(coi);
 	coiommu_iommu_exit(coi);
 	coiommu_track_exit(coi);
 	stop(coi);
@@ -264,7 +269,19 @@ static struct pci_driver coiommu_driver = {
 	.shutdown	= coiommu_shutdown,
 	.driver.pm	= pm_sleep_ptr(&coiommu_pm_ops),
 };
-module_pci_driver(coiommu_driver);
+
+static int __init coiommu_init(void)
+{
+	return pci_register_driver(&coiommu_driver);
+}
+module_init(coiommu_init);
+
+static void __exit coiommu_exit(void)
+{
+	pci_unregister_driver(&coiommu_driver);
+	coiommu_rebind_exit();
+}
+module_exit(coiommu_exit);
 
 MODULE_DESCRIPTION("coIOMMU: cooperative DMA tracking for assigned devices");
 MODULE_AUTHOR("The coIOMMU project");

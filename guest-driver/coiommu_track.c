@@ -8,15 +8,40 @@
  * that has a driver already when this module loads has mappings that nobody
  * counted: it is left alone until it is bound anew, and a line says so.
  *
- * DETACH comes after the driver is gone.  The operations stay: whatever is
- * freed late still takes its count back.  They go with the device, or with
- * this module.
+ * DETACH comes after the driver is gone.  A driver may leave bus mastering on,
+ * and QEMU would pin all memory for a device that may do DMA and is not attached:
+ * so the bit is cleared first.  It is set again before the next driver that is
+ * tracked, which finds the device as its predecessor left it.
+ *
+ * The operations stay after DETACH: what is freed late, as page_pool does when the
+ * last packet has been read, still takes its count back.  They stay on an
+ * unplugged device, too, until nothing but our own reference keeps it.  They go
+ * when a driver binds whose DMA is not tracked, as its own mappings would be
+ * refused: what has not been unmapped by then stays counted.
+ *
+ * Some counts are never taken back, because of a driver's bug.  The table does
+ * not tell whose a count is, so they are forgotten when no device is attached:
+ * FORGET_DELAY after the last DETACH, to let late unmaps come first, and at once
+ * if a count is saturated.  An unmap that comes later still must not take the
+ * count of a new mapping: from then on the devices from which it can come are
+ * booked (coiommu_books.c).  A booked device leaves nothing behind in any case.
  *
  * While a device that the host tracks has a driver, whether we count its DMA or
  * not, the module holds a reference on itself, so it cannot be unloaded, and a
- * device link makes coIOMMU its supplier: it is unbound before coIOMMU when
- * that is removed or unbound by hand, and shut down before it.  The IOMMU core
- * relies on that: nobody uses a group that goes (coiommu_iommu.c).
+ * device link makes coIOMMU its supplier: it sleeps and is shut down before
+ * coIOMMU.  The link is a stateless one.  With a managed one the driver core
+ * would unbind the device before coIOMMU, too; but without a word, and a device
+ * whose driver binds while coIOMMU is being unbound could not be refused.
+ *
+ * The end, in the order of the remove callback:
+ *
+ * 1. coiommu_track_stop() sets @going.  attach() and coiommu_iommu_adopt() look
+ *    at it and do nothing any more.  Then it takes from their drivers all
+ *    devices that are held, as no group that goes may be in use
+ *    (coiommu_iommu.c); their notifications end the tracking.  Then it takes
+ *    the notifier from the bus, and so waits for all that are in it.
+ * 2. coiommu_iommu_exit() takes all devices out of their groups.
+ * 3. coiommu_track_exit() takes the operations from the devices.
  */
 #include <linux/iommu.h>
 #include <linux/module.h>
@@ -26,6 +51,12 @@
 
 #include "coiommu.h"
 #include "coiommu_trace.h"
+
+/* How often unplugged devices are looked at, in jiffies. */
+#define REAP_INTERVAL	HZ
+
+/* How long after the last DETACH counts are forgotten, in jiffies. */
+#define FORGET_DELAY	(5 * HZ)
 
 static char *skip = "uio_pci_generic,igb_uio";
 module_param(skip, charp, 0444);
@@ -51,7 +82,11 @@ static bool name_in_list(const char *name, const char *list)
 /* Frees the context when the last reference to the shadow goes. */
 static void shadow_release(struct device *shadow)
 {
-	kfree(container_of(shadow, struct coiommu_dev, shadow));
+	struct coiommu_dev *cdev = container_of(shadow, struct coiommu_dev,
+						shadow);
+
+	kfree(cdev->books);
+	kfree(cdev);
 }
 
 /* Holds coi->lock. */
@@ -87,29 +122,84 @@ static struct coiommu_dev *new_device(struct coiommu *coi,
 	return cdev;
 }
 
+/* From here on the device's mappings are the kernel's.  Holds coi->lock. */
+static void take_ops(struct coiommu_dev *cdev)
+{
+	struct device *dev = &cdev->pdev->dev;
+
+	if (get_dma_ops(dev) == &cdev->ops)
+		set_dma_ops(dev, NULL);
+}
+
 /* Forget a device.  Holds coi->lock; nothing maps or unmaps any more. */
 static void drop_device(struct coiommu_dev *cdev)
 {
 	struct pci_dev *pdev = cdev->pdev;
 
-	if (get_dma_ops(&pdev->dev) == &cdev->ops)
-		set_dma_ops(&pdev->dev, NULL);
 	list_del(&cdev->node);
 	put_device(&cdev->shadow);
 	pci_dev_put(pdev);
 }
 
+static bool any_attached(struct coiommu *coi)
+{
+	struct coiommu_dev *cdev;
+
+	list_for_each_entry(cdev, &coi->devices, node)
+		if (cdev->attached)
+			return true;
+	return false;
+}
+
 /*
- * When the last device has been dropped, whatever is counted still stays so:
- * what its driver unmaps now, it unmaps without us.  It would be pinned for ever
- * as soon as another device is attached.  Holds coi->lock.
+ * Take back what is counted though no device has a driver that could undo it: it
+ * would be pinned as long as another device is attached.  Holds coi->lock.
  */
 static void forget_mappings(struct coiommu *coi)
 {
-	u64 left = list_empty(&coi->devices) ? coiommu_dtt_forget(&coi->dtt) : 0;
+	struct coiommu_dev *cdev;
 
+	if (any_attached(coi))
+		return;
+	if (!coiommu_dtt_mappings(&coi->dtt)) {
+		list_for_each_entry(cdev, &coi->devices, node)
+			cdev->suspect = false;
+		return;
+	}
+	list_for_each_entry(cdev, &coi->devices, node)
+		if (cdev->suspect && coiommu_dma_book(cdev))
+			return;
+	pci_warn(coi->pdev, "%llu mappings of drivers that are gone were never undone and are forgotten: a driver's bug\n",
+		 coiommu_dtt_forget(&coi->dtt));
+}
+
+static void forget(struct work_struct *work)
+{
+	struct coiommu *coi = container_of(to_delayed_work(work),
+					   struct coiommu, forget);
+
+	mutex_lock(&coi->lock);
+	forget_mappings(coi);
+	mutex_unlock(&coi->lock);
+}
+
+/* A device has been detached, perhaps the last.  Holds coi->lock. */
+static void forget_soon(struct coiommu *coi)
+{
+	if (READ_ONCE(coi->dtt.saturated))
+		forget_mappings(coi);
+	mod_delayed_work(system_wq, &coi->forget, FORGET_DELAY);
+}
+
+/* A device's driver has gone: what it has not undone.  Holds coi->lock. */
+static void close_books(struct coiommu_dev *cdev)
+{
+	u64 left = 0;
+
+	if (cdev->books)
+		left = coiommu_books_close(cdev->books, &cdev->coi->dtt);
 	if (left)
-		pci_warn(coi->pdev, "%llu mappings of devices that are gone were never undone: a driver's bug\n",
+		pci_warn(cdev->pdev, "coiommu: %llu mappings that its driver has left behind are taken back\n",
 			 left);
 }
 
@@ -133,7 +223,8 @@ static void refresh_shadow(struct coiommu_dev *cdev)
 	set_dev_node(shadow, dev_to_node(dev));
 
 	cdev->direct_last = dev->bus_dma_limit ?: U64_MAX;
-	if (dev->dma_range_map || is_swiotlb_force_bounce(shadow)) {
+	if (dev->dma_range_map || is_swiotlb_force_bounce(shadow) ||
+	    cdev->books) {
 		cdev->direct_last = 0;
 		coiommu_dma_shadowed(cdev);
 	}
@@ -158,16 +249,16 @@ static const char *why_not(struct coiommu_dev *cdev, struct device *dev)
 }
 
 /*
- * A driver is about to bind: keep this module, and the function's driver, until
- * it has gone.  Returns what is in the way, or NULL.  Holds coi->lock.
+ * A driver is about to bind: keep this module until it has gone, and the function
+ * awake as long as the device is.  Returns what is in the way, or NULL.  Holds
+ * coi->lock.
  */
 static const char *hold(struct coiommu_dev *cdev)
 {
 	if (!try_module_get(THIS_MODULE))
 		return "the module is being unloaded";
-	/* The link goes when the driver does, or with its failed probe. */
 	if (!device_link_add(&cdev->pdev->dev, &cdev->coi->pdev->dev,
-			     DL_FLAG_AUTOREMOVE_CONSUMER)) {
+			     DL_FLAG_STATELESS)) {
 		module_put(THIS_MODULE);
 		return "no device link";
 	}
@@ -175,9 +266,68 @@ static const char *hold(struct coiommu_dev *cdev)
 	return NULL;
 }
 
+/* Undo hold().  Holds coi->lock. */
+static void release(struct coiommu_dev *cdev)
+{
+	device_link_remove(&cdev->pdev->dev, &cdev->coi->pdev->dev);
+	cdev->held = false;
+	module_put(THIS_MODULE);
+}
+
 static size_t max_mapping(struct coiommu *coi)
 {
 	return min_t(u64, readq(coi->regs + COIOMMU_REG_MAX_MAPPING), SIZE_MAX);
+}
+
+/* ATTACH; returns why it was refused, or NULL.  Holds coi->lock. */
+static const char *begin(struct coiommu *coi, struct coiommu_dev *cdev)
+{
+	struct pci_dev *pdev = cdev->pdev;
+	u32 status;
+
+	refresh_shadow(cdev);
+	if (!coiommu_pm_link(coi, pdev))
+		return "no device link";
+	status = coiommu_endpoint_request(coi, COIOMMU_OP_ATTACH, pdev);
+	trace_coiommu_attach(pdev, status);
+	if (status != COIOMMU_ST_OK) {
+		coiommu_pm_unlink(coi, pdev);
+		return coiommu_status_name(status);
+	}
+
+	cdev->suspect = true;
+	cdev->saturated = false;
+	cdev->max_mapping = max_mapping(coi);
+	cdev->attached = true;
+	set_dma_ops(&pdev->dev, &cdev->ops);
+	/* A flag from the time without operations would be stale. */
+	if (cdev->shadowed)
+		compat_dev_clear_skip_sync(&pdev->dev);
+	if (cdev->was_master)
+		pci_set_master(pdev);
+	return NULL;
+}
+
+/*
+ * Track the device whose driver is about to bind.  Returns why it is not tracked,
+ * or NULL.  Holds the device's lock and coi->lock.
+ */
+static const char *try_attach(struct coiommu *coi, struct pci_dev *pdev)
+{
+	struct coiommu_dev *cdev = find_device(coi, pdev);
+	const char *reason;
+
+	if (coi->going)
+		return "coIOMMU is being unbound";
+	if (!cdev)
+		cdev = new_device(coi, pdev);
+	if (!cdev)
+		return "out of memory";
+	reason = hold(cdev);
+	if (reason)
+		return reason;
+	reason = why_not(cdev, &pdev->dev);
+	return reason ?: begin(coi, cdev);
 }
 
 /*
@@ -186,47 +336,40 @@ static size_t max_mapping(struct coiommu *coi)
  */
 static void attach(struct coiommu *coi, struct pci_dev *pdev)
 {
-	struct coiommu_dev *cdev = find_device(coi, pdev);
-	struct device *dev = &pdev->dev;
-	const char *reason;
-	u32 status;
+	const struct pci_driver *driver = to_pci_driver(pdev->dev.driver);
+	struct coiommu_dev *cdev;
+	const char *reason = NULL;
+	bool ours;
 
-	status = coiommu_endpoint_request(coi, COIOMMU_OP_PROBE, pdev);
-	if (status != COIOMMU_ST_OK)
+	ours = coiommu_endpoint_request(coi, COIOMMU_OP_PROBE, pdev) ==
+	       COIOMMU_ST_OK;
+	if (ours)
+		reason = try_attach(coi, pdev);
+	if (ours && !reason)
 		return;
-	reason = "out of memory";
+	if (ours)
+		pci_info(pdev, "coiommu: not tracked: %s\n", reason);
+	/* A driver that does without the DMA API may leave them to the last. */
+	cdev = find_device(coi, pdev);
 	if (!cdev)
-		cdev = new_device(coi, pdev);
-	if (!cdev)
-		goto not_tracked;
-	reason = hold(cdev);
-	if (reason)
-		goto not_tracked;
-	reason = why_not(cdev, dev);
-	if (reason)
-		goto not_tracked;
-	refresh_shadow(cdev);
-	reason = "no device link";
-	if (!coiommu_pm_link(coi, pdev))
-		goto not_tracked;
-	status = coiommu_endpoint_request(coi, COIOMMU_OP_ATTACH, pdev);
-	trace_coiommu_attach(pdev, status);
-	reason = coiommu_status_name(status);
-	if (status != COIOMMU_ST_OK)
-		goto err_link;
+		return;
+	cdev->was_master = false;
+	if (!driver->driver_managed_dma)
+		take_ops(cdev);
+}
 
-	cdev->max_mapping = max_mapping(coi);
-	cdev->attached = true;
-	set_dma_ops(dev, &cdev->ops);
-	/* A flag from the time without operations would be stale. */
-	if (cdev->shadowed)
-		compat_dev_clear_skip_sync(dev);
-	return;
+/*
+ * Keep a device without a driver from doing DMA, and note whether it could.  Holds
+ * coi->lock.
+ */
+static void clear_master(struct coiommu_dev *cdev)
+{
+	u16 cmd;
 
-err_link:
-	coiommu_pm_unlink(coi, pdev);
-not_tracked:
-	pci_info(pdev, "coiommu: not tracked: %s\n", reason);
+	pci_read_config_word(cdev->pdev, PCI_COMMAND, &cmd);
+	cdev->was_master = cmd & PCI_COMMAND_MASTER;
+	if (cdev->was_master)
+		pci_clear_master(cdev->pdev);
 }
 
 /* The driver is gone.  Holds the device's lock and coi->lock. */
@@ -238,6 +381,7 @@ static void detach(struct coiommu *coi, struct pci_dev *pdev)
 	if (!cdev || !cdev->held)
 		return;
 	if (cdev->attached) {
+		clear_master(cdev);
 		status = coiommu_endpoint_request(coi, COIOMMU_OP_DETACH, pdev);
 		trace_coiommu_detach(pdev, status);
 		if (status != COIOMMU_ST_OK)
@@ -247,16 +391,65 @@ static void detach(struct coiommu *coi, struct pci_dev *pdev)
 		coiommu_pm_unlink(coi, pdev);
 		/* The core has freed it. */
 		cdev->shadow.dma_range_map = NULL;
+		close_books(cdev);
+		forget_soon(coi);
 	}
-	cdev->held = false;
-	module_put(THIS_MODULE);
+	release(cdev);
+}
+
+/* Does anything but us keep an unplugged device?  Only that can unmap. */
+static bool is_used(const struct coiommu_dev *cdev)
+{
+	return kref_read(&cdev->pdev->dev.kobj.kref) > 1;
+}
+
+/*
+ * Drop the unplugged devices that nothing uses any more, and look again later if
+ * some are left: no event tells of the last reference.
+ */
+static void reap(struct work_struct *work)
+{
+	struct coiommu *coi = container_of(to_delayed_work(work),
+					   struct coiommu, reap);
+	struct coiommu_dev *cdev, *next;
+	bool dropped = false;
+	bool again = false;
+
+	mutex_lock(&coi->lock);
+	list_for_each_entry_safe(cdev, next, &coi->devices, node) {
+		if (!cdev->removed)
+			continue;
+		if (is_used(cdev)) {
+			again = true;
+			continue;
+		}
+		drop_device(cdev);
+		dropped = true;
+	}
+	/* With the last device its unmaps are over. */
+	if (dropped && list_empty(&coi->devices))
+		forget_mappings(coi);
+	mutex_unlock(&coi->lock);
+	if (again)
+		schedule_delayed_work(&coi->reap, REAP_INTERVAL);
+}
+
+/* The device is unplugged.  Holds coi->lock. */
+static void remove_device(struct coiommu *coi, struct pci_dev *pdev)
+{
+	struct coiommu_dev *cdev = find_device(coi, pdev);
+
+	detach(coi, pdev);
+	if (!cdev)
+		return;
+	cdev->removed = true;
+	schedule_delayed_work(&coi->reap, 0);
 }
 
 static int bus_event(struct notifier_block *nb, unsigned long event, void *data)
 {
 	struct coiommu *coi = container_of(nb, struct coiommu, bus_nb);
 	struct pci_dev *pdev = to_pci_dev(data);
-	struct coiommu_dev *cdev;
 
 	if (pdev == coi->pdev)
 		return NOTIFY_DONE;
@@ -270,12 +463,7 @@ static int bus_event(struct notifier_block *nb, unsigned long event, void *data)
 		detach(coi, pdev);
 		break;
 	case BUS_NOTIFY_REMOVED_DEVICE:
-		detach(coi, pdev);
-		cdev = find_device(coi, pdev);
-		if (!cdev)
-			break;
-		drop_device(cdev);
-		forget_mappings(coi);
+		remove_device(coi, pdev);
 		break;
 	}
 	mutex_unlock(&coi->lock);
@@ -318,6 +506,8 @@ int coiommu_track_init(struct coiommu *coi)
 
 	mutex_init(&coi->lock);
 	INIT_LIST_HEAD(&coi->devices);
+	INIT_DELAYED_WORK(&coi->forget, forget);
+	INIT_DELAYED_WORK(&coi->reap, reap);
 	coi->bus_nb.notifier_call = bus_event;
 	ret = bus_register_notifier(&pci_bus_type, &coi->bus_nb);
 	if (ret)
@@ -327,18 +517,59 @@ int coiommu_track_init(struct coiommu *coi)
 	return 0;
 }
 
+/* A device that has a driver and is held, with a reference, or NULL. */
+static struct pci_dev *find_held(struct coiommu *coi)
+{
+	struct coiommu_dev *cdev;
+	struct pci_dev *pdev = NULL;
+
+	mutex_lock(&coi->lock);
+	list_for_each_entry(cdev, &coi->devices, node)
+		if (cdev->held) {
+			pdev = pci_dev_get(cdev->pdev);
+			break;
+		}
+	mutex_unlock(&coi->lock);
+	return pdev;
+}
+
+/**
+ * coiommu_track_stop - end the tracking of all devices
+ * @coi: the function, about to go
+ *
+ * Process context; the thread that unbinds the function, which must hold no
+ * other device's lock.  Afterwards no device is attached, and none will be.
+ */
+void coiommu_track_stop(struct coiommu *coi)
+{
+	struct pci_dev *pdev;
+
+	mutex_lock(&coi->lock);
+	WRITE_ONCE(coi->going, true);
+	mutex_unlock(&coi->lock);
+	/* attach() adds no more, and bus_event() takes each from the held. */
+	while ((pdev = find_held(coi))) {
+		coiommu_rebind_take(pdev);
+		pci_dev_put(pdev);
+	}
+	bus_unregister_notifier(&pci_bus_type, &coi->bus_nb);
+}
+
 /**
  * coiommu_track_exit - forget all devices
- * @coi: the function
- *
- * Its consumers have been unbound by the driver core, so none is attached.
+ * @coi: the function, after coiommu_track_stop()
  */
 void coiommu_track_exit(struct coiommu *coi)
 {
 	struct coiommu_dev *cdev, *next;
 
-	bus_unregister_notifier(&pci_bus_type, &coi->bus_nb);
+	cancel_delayed_work_sync(&coi->forget);
+	cancel_delayed_work_sync(&coi->reap);
 	mutex_lock(&coi->lock);
+	list_for_each_entry(cdev, &coi->devices, node)
+		take_ops(cdev);
+	/* An unmap that comes late may be in the operations at this moment. */
+	compat_synchronize_ops();
 	list_for_each_entry_safe(cdev, next, &coi->devices, node)
 		drop_device(cdev);
 	forget_mappings(coi);

@@ -11,6 +11,7 @@
 #include <linux/dma-map-ops.h>
 #include <linux/dma-mapping.h>
 #include <linux/mm.h>
+#include <linux/rcupdate.h>
 
 /* CONFIG_DMA_OPS until 6.11, CONFIG_ARCH_HAS_DMA_OPS since. */
 #if !defined(CONFIG_DMA_OPS) && !defined(CONFIG_ARCH_HAS_DMA_OPS)
@@ -55,6 +56,19 @@ static inline unsigned long compat_alloc_attrs(unsigned long attrs)
 	attrs &= ~__DMA_ATTR_ALLOC_CC_SHARED;
 #endif
 	return attrs;
+}
+
+/*
+ * Wait until no CPU is in operations that have been taken from their devices.
+ * They run without rcu_read_lock(), so where a task can be preempted in them RCU
+ * alone does not wait for it.
+ */
+static inline void compat_synchronize_ops(void)
+{
+#ifdef CONFIG_TASKS_RCU
+	synchronize_rcu_tasks();
+#endif
+	synchronize_rcu();
 }
 
 #ifdef COIOMMU_HAVE_OP_ALLOC_PAGES_OP

@@ -132,10 +132,12 @@
 /* How many live DMA mappings touch the unit.  Changed by the guest alone. */
 #define COIOMMU_DTT_COUNT_MASK		0x000fffffu
 /*
- * The guest refuses a map that would take the count past this.  The margin to
- * the mask is for CPUs that have counted but not yet looked.
+ * The guest lets no count that stays go past this.  The margin to the mask is for
+ * CPUs that have counted but not yet looked.
  */
 #define COIOMMU_DTT_COUNT_MAX		0x000effffu
+/* A count that has got here stays: it is not known any more how many there are. */
+#define COIOMMU_DTT_COUNT_SATURATED	0x00080000u
 
 /* ---- Requests ------------------------------------------------------------- */
 
@@ -204,6 +206,7 @@ _Static_assert(COIOMMU_DTT_LEAF_ENTRIES * sizeof(__le32) ==
 	       COIOMMU_DTT_PAGE_SIZE, "a DTT leaf is one page");
 _Static_assert((COIOMMU_DTT_COUNT_MASK & (COIOMMU_DTT_PINNED |
 					  COIOMMU_DTT_ACCESSED)) == 0 &&
+	       COIOMMU_DTT_COUNT_SATURATED < COIOMMU_DTT_COUNT_MAX &&
 	       COIOMMU_DTT_COUNT_MAX < COIOMMU_DTT_COUNT_MASK,
 	       "DTT count and flags overlap");
 

@@ -136,9 +136,11 @@ def check_request(spec, header):
 
 
 def check_limits(spec, header):
-    ranges, pages, count = header.values(
-        ["COIOMMU_REQ_MAX_RANGES", "COIOMMU_REQ_MAX_PAGES", "COIOMMU_DTT_COUNT_MAX"])
-    for want in (f"from 1 to {ranges}", f"at most {pages} pages", f"``{count:#010x}``"):
+    ranges, pages, count, saturated = header.values(
+        ["COIOMMU_REQ_MAX_RANGES", "COIOMMU_REQ_MAX_PAGES", "COIOMMU_DTT_COUNT_MAX",
+         "COIOMMU_DTT_COUNT_SATURATED"])
+    for want in (f"from 1 to {ranges}", f"at most {pages} pages", f"``{count:#010x}``",
+                 f"``{saturated:#010x}``"):
         if want not in spec:
             raise AssertionError(f'the specification does not say "{want}"')
     version = header.values(["COIOMMU_VERSION_MAJOR", "COIOMMU_VERSION_MINOR"])

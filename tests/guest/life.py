@@ -102,11 +102,14 @@ def life(scenario):
         vm.run(f"test -e /sys/bus/pci/devices/{edu}/driver", ok=False)
         check(vm.counter("pinned-bytes") == 0, "nothing is pinned")
         check_groups(vm)
+        check(f"{edu}: coiommu: taken from its driver" in vm.output("dmesg"),
+              "the log says so")
+        # It comes back with coIOMMU.
         vm.run(f"echo {coi} > /sys/bus/pci/drivers/coiommu/bind")
+        vm.wait(f"test -e /sys/bus/pci/drivers/edu_test/{edu}/run")
         check_groups(vm, edu)
         vm.run(f"echo DMA > /sys/bus/pci/devices/{edu}/iommu_group/type",
                ok=False)
-        vm.run(f"echo {edu} > /sys/bus/pci/drivers/edu_test/bind")
         check_attached(vm, edu)
         edu_run(vm, edu, "hold")
         check(vm.counter("pinned-bytes") > 0, "memory is pinned")
@@ -133,9 +136,11 @@ def plug_edu(vm):
 def unplug_edu(vm, edu, warnings):
     """Pull it out; how many warnings there have been by then."""
     vm.unplug("edu", edu)
-    vm.check_idle()
     check(vm.output("cat /sys/kernel/debug/coiommu/devices") == "",
           "the driver has forgotten it")
+    # What is left of it goes with the last reference, which no event tells of.
+    vm.wait("grep -qx 'mappings 0' /sys/kernel/debug/coiommu/dtt")
+    vm.check_idle()
     log = vm.output("dmesg")
     check(log.count("of devices that are gone were never undone") == warnings,
           f"{warnings} such warnings")

@@ -20,6 +20,7 @@ import faults
 import iommu
 import kexec
 import life
+import lifecycle
 import power
 import security
 import stress
@@ -27,8 +28,8 @@ import watch
 from checks import Scenario
 from guest import Failure
 
-MODULES = [devices, dma_api, fallback, faults, iommu, kexec, life, power,
-           security, stress, watch]
+MODULES = [devices, dma_api, fallback, faults, iommu, kexec, life,
+           lifecycle, power, security, stress, watch]
 
 
 def main():

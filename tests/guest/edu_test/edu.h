@@ -36,10 +36,13 @@ extern bool no_dma;
 
 int transfer(struct edu *edu, dma_addr_t addr, size_t size, bool to_ram);
 
+void late_unmap(void);
+
 int test_alloc(struct edu *edu);
 int test_bounce(struct edu *edu);
 int test_bounce_list(struct edu *edu);
 int test_hold(struct edu *edu);
+int test_late(struct edu *edu);
 int test_leak(struct edu *edu);
 int test_limit(struct edu *edu);
 int test_many(struct edu *edu);
@@ -48,6 +51,7 @@ int test_refuse(struct edu *edu);
 int test_release(struct edu *edu);
 int test_resource(struct edu *edu);
 int test_scatter(struct edu *edu);
+int test_shrink(struct edu *edu);
 int test_sizes(struct edu *edu);
 int test_stream(struct edu *edu);
 int test_twice(struct edu *edu);

@@ -257,7 +257,7 @@ int test_twice(struct edu *edu)
 }
 
 /**
- * test_limit - map one page until the count of its unit is at its limit
+ * test_limit - map one page more often than can be counted, and unmap it
  * @edu: the device; nothing else may be mapped in the page's unit
  */
 int test_limit(struct edu *edu)
@@ -269,7 +269,7 @@ int test_limit(struct edu *edu)
 
 	if (!page)
 		return -ENOMEM;
-	for (count = 0; count <= COIOMMU_DTT_COUNT_MAX; count++) {
+	for (count = 0; count < COIOMMU_DTT_COUNT_SATURATED + 8; count++) {
 		dma_addr_t next = dma_map_page(dev, page, 0, PAGE_SIZE,
 					       DMA_TO_DEVICE);
 
@@ -283,7 +283,32 @@ int test_limit(struct edu *edu)
 		cond_resched();
 	}
 	__free_pages(page, HOLD_ORDER);
-	if (count != COIOMMU_DTT_COUNT_MAX)
+	if (count != COIOMMU_DTT_COUNT_SATURATED + 8)
 		return FAIL(edu, "limit: %u mappings\n", count);
 	return 0;
+}
+
+/**
+ * test_shrink - unmap less than was mapped, as bad drivers do
+ * @edu: the device
+ */
+int test_shrink(struct edu *edu)
+{
+	struct device *dev = &edu->pdev->dev;
+	struct page *page = alloc_pages(GFP_KERNEL, HOLD_ORDER);
+	dma_addr_t addr;
+	int i, ret = 0;
+
+	if (!page)
+		return -ENOMEM;
+	for (i = 0; i < 10 && !ret; i++) {
+		addr = dma_map_page(dev, page, 0, PAGE_SIZE << HOLD_ORDER,
+				    DMA_TO_DEVICE);
+		if (dma_mapping_error(dev, addr))
+			ret = FAIL(edu, "shrink: not mapped\n");
+		else
+			dma_unmap_page(dev, addr, PAGE_SIZE, DMA_TO_DEVICE);
+	}
+	__free_pages(page, HOLD_ORDER);
+	return ret;
 }

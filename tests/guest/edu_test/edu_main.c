@@ -21,8 +21,11 @@
  *   sizes     mappings of all sizes, across leaves of the table
  *   hold      map some ranges whose units can be counted; "release" undoes it
  *   leak      a driver's bug: map a page and forget it
+ *   late      map a page that is unmapped by a write to the parameter "unmap",
+ *             whether the device is still there or not (edu_late.c)
  *   twice     a driver's bug: unmap more than was mapped
- *   limit     map one page until the count is at its limit
+ *   limit     map one page more often than can be counted
+ *   shrink    a driver's bug: unmap less than was mapped
  */
 #include <linux/delay.h>
 #include <linux/module.h>
@@ -48,6 +51,18 @@ MODULE_PARM_DESC(no_dma, "\"walk\" has the device copy nothing, which takes seco
 static bool keep_mask;
 module_param(keep_mask, bool, 0644);
 MODULE_PARM_DESC(keep_mask, "leave the DMA mask as the last driver set it");
+
+static unsigned int defer;
+module_param(defer, uint, 0644);
+MODULE_PARM_DESC(defer, "so many probes fail when the device may do DMA already");
+
+static bool keep_master;
+module_param(keep_master, bool, 0644);
+MODULE_PARM_DESC(keep_master, "leave the bus-master bit set at remove");
+
+static bool no_master;
+module_param(no_master, bool, 0644);
+MODULE_PARM_DESC(no_master, "rely on a bus-master bit that is set already");
 
 /**
  * transfer - have the device copy between its buffer and memory
@@ -91,8 +106,10 @@ static const struct {
 	{ "hold", test_hold },
 	{ "release", test_release },
 	{ "leak", test_leak },
+	{ "late", test_late },
 	{ "twice", test_twice },
 	{ "limit", test_limit },
+	{ "shrink", test_shrink },
 };
 
 static ssize_t run_store(struct device *dev, struct device_attribute *attr,
@@ -142,7 +159,14 @@ static int edu_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 		ret = dma_set_mask_and_coherent(&pdev->dev, DMA_BIT_MASK(bits));
 	if (ret)
 		return ret;
-	pci_set_master(pdev);
+	if (!no_master)
+		pci_set_master(pdev);
+	if (defer) {
+		defer--;
+		/* As drivers do that leave the device switched on. */
+		pcim_pin_device(pdev);
+		return -EPROBE_DEFER;
+	}
 	return 0;
 }
 
@@ -152,7 +176,10 @@ static void edu_remove(struct pci_dev *pdev)
 
 	if (edu->page)
 		test_release(edu);
-	pci_clear_master(pdev);
+	if (keep_master)
+		pcim_pin_device(pdev);
+	else
+		pci_clear_master(pdev);
 }
 
 /* As drivers of disks and NICs do; else all memory is pinned for the device. */
@@ -183,7 +210,37 @@ static struct pci_driver edu_driver = {
 	.dev_groups	= edu_groups,
 	.driver.pm	= &edu_pm_ops,
 };
-module_pci_driver(edu_driver);
+
+/* The same by another name, which is bound by driver_override only. */
+static struct pci_driver plain_driver = {
+	.name		= "edu_plain",
+	.probe		= edu_probe,
+	.remove		= edu_remove,
+	.shutdown	= edu_shutdown,
+	.dev_groups	= edu_groups,
+	.driver.pm	= &edu_pm_ops,
+};
+
+static int __init edu_init(void)
+{
+	int ret = pci_register_driver(&edu_driver);
+
+	if (ret)
+		return ret;
+	ret = pci_register_driver(&plain_driver);
+	if (ret)
+		pci_unregister_driver(&edu_driver);
+	return ret;
+}
+module_init(edu_init);
+
+static void __exit edu_exit(void)
+{
+	pci_unregister_driver(&plain_driver);
+	pci_unregister_driver(&edu_driver);
+	late_unmap();
+}
+module_exit(edu_exit);
 
 MODULE_DESCRIPTION("walks the DMA API with QEMU's edu device");
 MODULE_LICENSE("GPL");
