@@ -15,6 +15,7 @@
 #   LAB_SECONDS   how long the scenario "load" loads
 #   LAB_SEED      of the random numbers of the scenarios "hostile", "quit_anytime", "soak"
 #   LAB_ACTIONS   how many the scenario "soak" takes
+#   LAB_ROUNDS    how many the scenario "unplug_rounds" has
 set -u
 # shellcheck source=scripts/rig/vm.sh
 . /job/vm.sh
