@@ -8,12 +8,14 @@
  *
  * Attached: the guest driver promises that each DMA mapping of the device is
  * in the table.  The guest names a device by the numbers that it has given to
- * buses; we remember the device itself, as the guest may renumber.
+ * buses; we remember the device itself, as the guest may renumber.  A virtio
+ * device whose driver can't promise that is never attached: @untrackable.
  *
  * All of it runs under the BQL.  Who is inside the gate looks whether there is
  * an attached device, so @attached changes with the gate closed.
  */
 #include "qemu/osdep.h"
+#include "qemu/error-report.h"
 #include "coiommu.h"
 #include "hw/pci/pci_bridge.h"
 #include "hw/pci/pci_bus.h"
@@ -116,6 +118,11 @@ uint32_t coiommu_endpoint_attach(CoiommuState *s, uint32_t endpoint)
     if (!dev) {
         return COIOMMU_ST_NODEV;
     }
+    if (g_hash_table_contains(s->untrackable, dev)) {
+        stat64_add(&s->stats.attach_refused, 1);
+        trace_coiommu_attach_refused(endpoint, dev->name);
+        return COIOMMU_ST_UNSUPPORTED;
+    }
     coiommu_gate_close(&s->gate);
     g_hash_table_add(s->attached, dev);
     coiommu_gate_open(&s->gate);
@@ -171,6 +178,24 @@ static void realized_bh(void *opaque)
     coiommu_migration_update(s);
 }
 
+/*
+ * Look whether its driver will use the guest's DMA API.  One that has failed to
+ * realize may have left a note at the same address: it counts no longer.
+ */
+static void check_trackable(CoiommuState *s, PCIDevice *dev)
+{
+    g_hash_table_remove(s->untrackable, dev);
+    if (coiommu_virtio_untrackable(dev)) {
+        g_hash_table_add(s->untrackable, dev);
+        warn_report("coiommu: the virtio device %s does not offer "
+                    "VIRTIO_F_ACCESS_PLATFORM, so guests do not tell what "
+                    "memory it uses, and it is treated as a device that is "
+                    "used without the guest's coiommu driver. Have the device "
+                    "offer it if you can",
+                    DEVICE(dev)->id ?: dev->name);
+    }
+}
+
 static void endpoint_realize(DeviceListener *listener, DeviceState *dev)
 {
     CoiommuState *s = container_of(listener, CoiommuState, device_listener);
@@ -181,6 +206,7 @@ static void endpoint_realize(DeviceListener *listener, DeviceState *dev)
     }
     if (coiommu_endpoint_tracked(s, pci_dev)) {
         coiommu_fallback_realized(s, pci_dev);
+        check_trackable(s, pci_dev);
         coiommu_migration_update(s);
         qemu_bh_schedule(s->realized_bh);
     } else if (is_vfio(OBJECT(dev))) {
@@ -195,6 +221,7 @@ static void endpoint_unrealize(DeviceListener *listener, DeviceState *dev)
 
     if (pci_dev) {
         coiommu_fallback_unrealized(s, pci_dev);
+        g_hash_table_remove(s->untrackable, pci_dev);
         if (g_hash_table_contains(s->attached, pci_dev)) {
             forget(s, pci_dev);
         }

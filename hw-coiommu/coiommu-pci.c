@@ -291,6 +291,7 @@ static void coiommu_instance_init(Object *obj)
     coiommu_unpin_init(s);
     coiommu_ahead_init(s);
     s->attached = g_hash_table_new(NULL, NULL);
+    s->untrackable = g_hash_table_new(NULL, NULL);
     coiommu_properties_init(s);
 }
 
@@ -298,6 +299,7 @@ static void coiommu_instance_finalize(Object *obj)
 {
     CoiommuState *s = COIOMMU(obj);
 
+    g_hash_table_destroy(s->untrackable);
     g_hash_table_destroy(s->attached);
     coiommu_ahead_destroy(s);
     coiommu_unpin_destroy(s);

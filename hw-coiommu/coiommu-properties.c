@@ -56,6 +56,8 @@
  *   request-wait-max-ns   the longest that a request has waited for a block
  *                         that another thread was mapping or unmapping
  *   attached-endpoints    devices that are attached now
+ *   attach-refused        how often the guest was not let attach a device whose
+ *                         driver bypasses the DMA API
  *   containers            VFIO containers in our address space now
  *   containers-dead       of these, those whose server does not answer
  *   bypass-devices        VFIO devices now that are not tracked
@@ -463,6 +465,7 @@ void coiommu_properties_init(CoiommuState *s)
     add_stat(s, "request-wait-max-ns", &s->stats.wait_max_ns);
     add_getter(s, "bypass-devices", get_bypass_devices);
     add_getter(s, "bypass-bytes", get_bypass_bytes);
+    add_stat(s, "attach-refused", &s->stats.attach_refused);
     add_stat(s, "dma-faults", &s->stats.dma_faults);
     object_property_add(OBJECT(s), "pin-time-histogram", "uint64List",
                         get_pin_time, NULL, NULL, NULL);

@@ -11,6 +11,7 @@
  *   coiommu-as.c          the address space that assigned devices live in
  *   coiommu-endpoint.c    which devices are tracked and which are attached
  *   coiommu-bypass.c      VFIO devices that are not tracked
+ *   coiommu-virtio.c      virtio devices that can't be
  *   coiommu-fallback.c    devices that do DMA without being attached
  *   coiommu-pressure.c    host memory pressure
  *   coiommu-unpin.c       the unpin thread, and reclaim
@@ -139,6 +140,7 @@ typedef struct CoiommuStats {
     Stat64 request_errors;
     Stat64 wait_max_ns;
     Stat64 dma_faults;
+    Stat64 attach_refused;
     Stat64 pin_time[COIOMMU_PIN_TIME_BUCKETS];
 } CoiommuStats;
 
@@ -268,6 +270,9 @@ struct CoiommuState {
     /* PCIDevice *, without a reference: unplug takes them out.  State. */
     GHashTable *attached;
 
+    /* As @attached: tracked, and never to be attached.  BQL. */
+    GHashTable *untrackable;
+
     /* How often requests in progress have become void.  State. */
     unsigned voided;
 
@@ -357,6 +362,14 @@ extern const MemoryRegionOps coiommu_doorbell_ops;
 void coiommu_as_init(CoiommuState *s);
 void coiommu_as_setup(CoiommuState *s);
 void coiommu_as_exit(CoiommuState *s);
+
+/* ---- coiommu-virtio.c ---- */
+
+/*
+ * Is @dev a virtio device whose driver does not use the guest's DMA API?  To be
+ * called before the guest can use the device.  BQL.
+ */
+bool coiommu_virtio_untrackable(PCIDevice *dev);
 
 /* ---- coiommu-endpoint.c ---- */
 
