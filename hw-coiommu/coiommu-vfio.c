@@ -121,10 +121,11 @@ static void containers_drop_unseen(CoiommuState *s)
     for (i = s->containers.members->len; i--; ) {
         CoiommuMember *member = g_ptr_array_index(s->containers.members, i);
 
-        if (!member->seen) {
+        if (member->seen) {
+            member->seen = false;
+        } else {
             coiommu_containers_remove(s, member->container);
         }
-        member->seen = false;
     }
 }
 
