@@ -13,6 +13,7 @@ from guest import ABI, BAR, REQUESTS, endpoint
 from machine import PATIENCE, QemuError, plug_vfio_user, vfio_user
 from test_hotplug import (NATIVE, eject_dimm, one_and_a_port, plug_dimm, start,
                           unplug)
+from test_lockless import callers, machine_with_callers
 from test_pins import forget, ready
 from test_unpin import wait
 
@@ -287,6 +288,29 @@ def test_peer_hangs(t):
         t.equal(guest.pin((BASE >> 12, 1)), (ABI.ST_OK, 1), "PIN")
         t.equal(two.gone.wait(PATIENCE), True, "it is told to let go")
         dead_device(t, machine, guest, two)
+
+
+def test_peer_hangs_parallel(t):
+    """Two callers at once meet it: both are served, and it is told once."""
+    def row(machine):
+        return [vfio_user(machine, 0, "d0", addr="5"),
+                vfio_user(machine, 1, "d1", addr="6",
+                          **{"x-msg-timeout": TIMEOUT})]
+
+    with machine_with_callers(t, row, servers=2) as machine:
+        guest = ready(t, machine, endpoints=(FIRST, SECOND))
+        one, two = machine.servers
+        two.silent = True
+        both = callers(machine)
+        for i, caller in enumerate(both):
+            caller.pin(BASE + i * BLOCK, 4096)
+        for caller in both:
+            t.equal(caller.result(t), ABI.ST_OK, "PIN")
+        t.equal(one.maps, {BASE: BLOCK, BASE + BLOCK: BLOCK}, "maps")
+        wait(t, lambda: machine.said("does not answer"), "a line")
+        t.equal((machine.counter("containers-dead"),
+                 len(machine.said("does not answer"))), (1, 1), "dead")
+        check(t, machine, guest, [two])
 
 
 def test_peer_dies_stuck(t):
