@@ -288,6 +288,8 @@ class Honest:
 
     def reboot(self):
         """The operator resets the machine."""
+        if not self.world.may_reset():
+            return
         self.wait()
         self.ledger.forget()
         self.world.reset()

@@ -271,7 +271,11 @@ class Resets:
     def step(self):
         h = self.hostile
         h.lost_table()
-        h.random.choice([h.world.reset, self.function, self.decoding])()
+        h.random.choice([self.machine, self.function, self.decoding])()
+
+    def machine(self):
+        if self.hostile.world.may_reset():
+            self.hostile.world.reset()
 
     def function(self):
         h = self.hostile

@@ -130,6 +130,8 @@ def end(world, oracle):
     for server in world.machine.servers:
         server.behave()
         server.on_unmap = None
+    if world.dead:
+        Hotplug(world).unplug()
     world.reset()
     oracle.check(False)
     world.t.equal([server.take() for server in world.machine.servers],
