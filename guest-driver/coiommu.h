@@ -34,6 +34,7 @@ struct scatterlist;
  * @dir: the directory that the device reads, contiguous
  * @hotplug: adds leaves before memory goes online
  * @grow: held to add leaves: memory may come while the table is being made
+ * @look: adds leaves for memory that came without being announced
  * @saturated: a count is saturated, or was since coiommu_dtt_forget()
  * @underflows: unmaps of what was not mapped
  * @refused: maps refused because there is no leaf
@@ -47,6 +48,7 @@ struct coiommu_dtt {
 	__le64 *dir;
 	struct notifier_block hotplug;
 	struct mutex grow;	/* leaves being added */
+	struct work_struct look;
 	bool saturated;
 	atomic64_t underflows;
 	atomic64_t refused;

@@ -42,10 +42,14 @@
  *    on, until coiommu_dtt_forget().  An unmap of what has no count is a bug of
  *    a driver, too: it is reported and changes nothing.
  *
- * Memory.  The directory is as long as the highest RAM needs, and RAM that the
+ * Memory.  RAM is System RAM and persistent memory, with struct pages for O_DIRECT
+ * into files on it or without.  The directory is as long as the highest RAM needs, and RAM that the
  * device says may be added, rounded up to whole pages.  If there is no memory
  * for so much, what may be added later does without.  Leaves exist where RAM
- * is.  Memory beyond the directory can be used, but a DMA mapping of it fails.
+ * is.  System RAM is announced before it comes.  Persistent memory is not, so a
+ * mapping that finds no leaf has a work item look for new memory; it fails, but
+ * the next one finds the leaf, and the block layer tries again until it does.
+ * Memory beyond the directory can be used, but a DMA mapping of it fails.
  * Leaves are freed with the table only: the hot path looks at them without a
  * lock.
  */
@@ -135,8 +139,8 @@ void coiommu_dtt_put_slow(struct coiommu_dtt *dtt, u64 first, u64 last)
 }
 
 /*
- * Add one to a unit.  Returns 0 if it is PINNED, COIOMMU_GET_*, or -EIO if the
- * table has no entry for it.
+ * Add one to a unit.  Returns 0 if it is PINNED, COIOMMU_GET_*, or -EREMOTEIO
+ * if the table has no entry for it.
  */
 static int get_unit(struct coiommu_dtt *dtt, u64 unit)
 {
@@ -144,7 +148,9 @@ static int get_unit(struct coiommu_dtt *dtt, u64 unit)
 
 	if (unlikely(!entry)) {
 		atomic64_inc(&dtt->refused);
-		return -EIO;
+		if (unit >> COIOMMU_DTT_LEAF_SHIFT < dtt->nleaves)
+			schedule_work(&dtt->look);
+		return -EREMOTEIO;
 	}
 	return coiommu_dtt_get_unit(dtt, entry) ? 0 : settle(dtt, entry);
 }
@@ -234,18 +240,44 @@ static int add_ram(struct resource *res, void *arg)
 	return add_leaves(arg, res->start, res->end);
 }
 
+/* What devices may be told to reach: System RAM, and persistent memory. */
+static const struct {
+	unsigned long desc;
+	unsigned long flags;
+} ram_kinds[] = {
+	{ IORES_DESC_NONE, IORESOURCE_SYSTEM_RAM | IORESOURCE_BUSY },
+	{ IORES_DESC_PERSISTENT_MEMORY, IORESOURCE_MEM },
+	{ IORES_DESC_PERSISTENT_MEMORY_LEGACY, IORESOURCE_MEM },
+};
+
 /**
- * coiommu_walk_ram - call a function for each range of System RAM
+ * coiommu_walk_ram - call a function for each range of RAM that can be mapped
  * @arg: handed to it
- * @func: the function; ends the walk when it returns other than 0
+ * @func: the function; ends the walk when it returns other than 0, and must not
+ *	return -EINVAL
  *
  * Process context.  Returns what @func returned last.
  */
 int coiommu_walk_ram(void *arg, int (*func)(struct resource *, void *))
 {
-	return walk_iomem_res_desc(IORES_DESC_NONE,
-				   IORESOURCE_SYSTEM_RAM | IORESOURCE_BUSY,
-				   0, -1, arg, func);
+	int i, ret;
+
+	for (i = 0; i < ARRAY_SIZE(ram_kinds); i++) {
+		ret = walk_iomem_res_desc(ram_kinds[i].desc, ram_kinds[i].flags,
+					  0, -1, arg, func);
+		/* -EINVAL: there is none of this kind. */
+		if (ret && ret != -EINVAL)
+			return ret;
+	}
+	return 0;
+}
+
+/* A mapping has found no leaf: has memory come since we looked? */
+static void look(struct work_struct *work)
+{
+	struct coiommu_dtt *dtt = container_of(work, struct coiommu_dtt, look);
+
+	coiommu_walk_ram(dtt, add_ram);
 }
 
 /* Process context; an error keeps the memory from going online. */
@@ -302,6 +334,7 @@ int coiommu_dtt_init(struct coiommu_dtt *dtt, unsigned int unit_shift,
 	dtt->unit_shift = unit_shift;
 	dtt->flag_accessed = accessed ? COIOMMU_DTT_ACCESSED : 0;
 	mutex_init(&dtt->grow);
+	INIT_WORK(&dtt->look, look);
 	dtt->ready = COIOMMU_DTT_PINNED | dtt->flag_accessed;
 	coiommu_walk_ram(&last, find_ram_last);
 	ret = make_directory(dtt, max(last + 1, hotplug_end));
@@ -386,6 +419,7 @@ void coiommu_dtt_free(struct coiommu_dtt *dtt)
 {
 	unsigned long index;
 
+	cancel_work_sync(&dtt->look);
 	unregister_memory_notifier(&dtt->hotplug);
 	for (index = 0; index < dtt->nleaves; index++)
 		free_page((unsigned long)dtt->leaf[index]);

@@ -85,7 +85,11 @@ const char *coiommu_status_name(u32 status)
 	return "unknown status";
 }
 
-/* What the DMA API lets map_sg return: -ENOMEM for a lack, else -EIO. */
+/*
+ * What the DMA API lets map_sg return: -ENOMEM for a lack, -EREMOTEIO for memory
+ * that the device can't reach, which ends a disk's I/O with an error instead of
+ * having it tried again for ever, else -EIO.
+ */
 static int status_errno(u32 status)
 {
 	switch (status) {
@@ -95,6 +99,8 @@ static int status_errno(u32 status)
 	case COIOMMU_ST_NOSPACE:
 	case COIOMMU_ST_QUOTA:
 		return -ENOMEM;
+	case COIOMMU_ST_RANGE:
+		return -EREMOTEIO;
 	default:
 		return -EIO;
 	}
@@ -293,7 +299,8 @@ static int pin(struct coiommu *coi, struct pin_cursor *cur)
  *
  * Units in it that have no count are left out, and need not be in the table.
  * Any context.  Returns 0 when devices can reach all of it, and that holds
- * until the count is taken back; or -ENOMEM or -EIO.
+ * until the count is taken back; or -ENOMEM, -EREMOTEIO
+ * or -EIO.
  */
 int coiommu_pin(struct coiommu *coi, u64 addr, size_t size)
 {

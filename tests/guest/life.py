@@ -37,6 +37,22 @@ def memory(scenario):
     add_memory(scenario, 32, coiommu="unit=4K")
 
 
+def pmem(scenario):
+    """Persistent memory is counted and pinned as RAM is."""
+    # All that a page of the table covers, so that none is there for its sake.
+    place = 0x10000000
+    with scenario.boot(EDU, args=f"memmap=64M!{place:#x}") as vm:
+        vm.run(f"grep '^ *{place:08x}-.*Persistent Memory' /proc/iomem")
+        vm.load()
+        vm.run(f"modprobe edu_test phys={place + 0x5000:#x}")
+        edu, = vm.address(EDU_ID)
+        edu_run(vm, edu, "phys")
+        check(vm.table()["refused-maps"] == 0, "no mapping was refused")
+        check(vm.table("requests")["failures"] == 0, "nor a request")
+        check(vm.table()["mappings"] == 0, "all is taken back")
+        finish(vm, edu)
+
+
 def late(scenario):
     """A device that is bound before the module is loaded is not adopted."""
     with scenario.boot(EDU) as vm:
@@ -165,4 +181,4 @@ def replug(scenario):
         finish(vm, edu)
 
 
-SCENARIOS = [memory, late, managed, life, replug]
+SCENARIOS = [memory, pmem, late, managed, life, replug]

@@ -33,6 +33,7 @@ struct edu {
 
 extern unsigned int bits;
 extern bool no_dma;
+extern unsigned long phys;
 
 int transfer(struct edu *edu, dma_addr_t addr, size_t size, bool to_ram);
 
@@ -47,6 +48,7 @@ int test_leak(struct edu *edu);
 int test_limit(struct edu *edu);
 int test_many(struct edu *edu);
 int test_masks(struct edu *edu);
+int test_phys(struct edu *edu);
 int test_refuse(struct edu *edu);
 int test_release(struct edu *edu);
 int test_resource(struct edu *edu);

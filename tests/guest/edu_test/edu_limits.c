@@ -113,9 +113,27 @@ int test_refuse(struct edu *edu)
 	sg_set_page(&list[0], page, PAGE_SIZE / 2, 0);
 	sg_set_page(&list[1], firmware, PAGE_SIZE, 0);
 	sg_set_page(&list[2], page, PAGE_SIZE / 2, PAGE_SIZE / 2);
-	if (!ret && dma_map_sgtable(dev, &table, DMA_TO_DEVICE, 0) != -EIO)
+	if (!ret && dma_map_sgtable(dev, &table, DMA_TO_DEVICE, 0) != -EREMOTEIO)
 		ret = FAIL(edu, "refuse: a list with firmware was mapped\n");
 	__free_page(page);
+	return ret;
+}
+
+/**
+ * test_phys - have the device read the memory that the parameter "phys" names
+ * @edu: the device
+ */
+int test_phys(struct edu *edu)
+{
+	struct device *dev = &edu->pdev->dev;
+	dma_addr_t addr = dma_map_page(dev, pfn_to_page(PHYS_PFN(phys)), 0,
+				       PAGE_SIZE, DMA_TO_DEVICE);
+	int ret;
+
+	if (dma_mapping_error(dev, addr))
+		return FAIL(edu, "phys: not mapped\n");
+	ret = transfer(edu, addr, 64, false);
+	dma_unmap_page(dev, addr, PAGE_SIZE, DMA_TO_DEVICE);
 	return ret;
 }
 

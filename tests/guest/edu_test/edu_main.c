@@ -16,6 +16,7 @@
  *   bounce_list  a list of which some pages are bounced
  *   many      a list that needs several requests (edu_list.c)
  *   scatter   the largest mapping there may be, each page somewhere else
+ *   phys      map the page that the parameter "phys" names
  *   refuse    mappings of what is no RAM must fail (edu_limits.c)
  *   masks     masks that are set and refused, and what the API says of limits
  *   sizes     mappings of all sizes, across leaves of the table
@@ -47,6 +48,10 @@ MODULE_PARM_DESC(bits, "width of the DMA mask");
 bool no_dma;
 module_param(no_dma, bool, 0644);
 MODULE_PARM_DESC(no_dma, "\"walk\" has the device copy nothing, which takes seconds");
+
+unsigned long phys;
+module_param(phys, ulong, 0644);
+MODULE_PARM_DESC(phys, "the memory that \"phys\" maps");
 
 static bool keep_mask;
 module_param(keep_mask, bool, 0644);
@@ -100,6 +105,7 @@ static const struct {
 	{ "bounce_list", test_bounce_list },
 	{ "many", test_many },
 	{ "scatter", test_scatter },
+	{ "phys", test_phys },
 	{ "refuse", test_refuse },
 	{ "masks", test_masks },
 	{ "sizes", test_sizes },
