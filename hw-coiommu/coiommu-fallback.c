@@ -7,67 +7,90 @@
  * a driver that was there before coIOMMU's.  None of them says what memory it
  * is about to use, but each has to let the device do DMA at all: it sets the
  * bus-master bit in PCI_COMMAND.  A device that has the bit and is not attached
- * is *untracked*.  While there is one, all guest RAM is pinned (@pin_all), in
- * blocks like any other, and nothing is let go of: as without coIOMMU.
+ * is *untracked*.  While there is one, or one waits to be, all guest RAM is to
+ * be pinned (pin-all), and nothing is let go of: as without coIOMMU.
  *
- * The order of things, so that no device ever finds memory missing:
+ * That is a goal, and a thread works on it (coiommu-pinall.c): so each device
+ * has a state of its own, and what is done about the goal follows from these
+ * states, in coiommu_fallback_settle().
  *
- *   a device becomes untracked   pin everything, then let it happen: the write
- *                                of the bit, DETACH, DISABLE, reset of our
- *                                function
- *   it is attached               its mappings are counted from now on, and all
- *                                is PINNED in the table; then pin-all ends, and
- *                                what is idle is unpinned like any idle block
- *   it loses the bit             then pin-all ends
+ *   the guest sets the bit    it is withheld (DMA_WAITING) until all is pinned
+ *   DETACH, DISABLE, reset    the device keeps the bit (DMA_LEAVING).  What it
+ *   of our function           may be using has counts, is pinned, and from now
+ *                             on stays so; the rest is pinned meanwhile
+ *   all is pinned             both have the bit (DMA_ALLOWED)
+ *   that can't be, or         both lose it.  Those that have it already keep it
+ *   fallback=refuse
+ *   ATTACH, the bit cleared,  the device is no longer a reason (DMA_NONE)
+ *   reset, unplug
+ *   no reason is left         @delay_ms later pin-all ends, and the thread lets
+ *                             go of what is idle.  So firmware that starts one
+ *                             device after the other, or a guest that switches
+ *                             the bit off and on, pays once.  At once if no
+ *                             tracked device is left, or pinning has failed
  *
- * Where fallback=refuse says so, or not all can be pinned, the device is kept
- * off the bus instead: the bit is not set, or taken away.
+ * The guest finds the bit set when its write is over: coiommu-hold.c holds the
+ * vCPU.  A write that is no vCPU's (the debugger's, qtest's) is over before the
+ * bit is there.
  *
  * How we see the bit.  Writes come through the device's config_write, which we
- * replace when the device is realized: before the hardware hears of them.  A
- * reset clears it behind our back, which shows in the configuration space, and
- * as a memory transaction (QEMU switches the device's DMA off in its own view
- * of memory).  The configuration space is the truth: nothing else is kept.
+ * replace when the device is realized: before the hardware hears of them.  What
+ * goes past it, a reset, or a mirror of the configuration space in a BAR, shows
+ * in QEMU's copy of the configuration space, and as a memory transaction (QEMU
+ * switches the device's DMA in its own view of memory): at the end of each we
+ * look.  A device that has got the bit that way loses it until all is pinned.
  *
- * All of it runs under the BQL.  @pin_all is changed, and everything is pinned,
- * with the gate closed: a request that runs meanwhile waits for the end of it,
- * and then finds its blocks pinned, rather than a quota used up.
+ * All of it runs under the BQL.
  */
 #include "qemu/osdep.h"
 #include "qemu/error-report.h"
-#include "qemu/units.h"
 #include "coiommu.h"
+#include "coiommu-master.h"
 #include "hw/i386/pc.h"
-#include "hw/pci/pci_bus.h"
+#include "qemu/timer.h"
+#include "system/reset.h"
 #include "trace.h"
 
-/* What the operator is told about a device, each once. */
-typedef enum Told {
-    TOLD_PINNED = 1,
-    TOLD_REFUSED = 2,
-    TOLD_NO_ROOM = 4,
-} Told;
+/* After this many doublings the pause after a refusal grows no more. */
+#define PAUSE_DOUBLINGS 6
 
-/**
- * Hook - a tracked device
- * @config_write: what was there before us
- * @told: what has been said of it
- */
-typedef struct Hook {
-    PCIConfigWriteFunc *config_write;
-    unsigned told;
-} Hook;
+/* ---- The devices ---- */
 
-/* ---- Devices and the bit ---- */
-
-static Hook *hook_find(CoiommuState *s, PCIDevice *dev)
+static bool is_attached(CoiommuState *s, PCIDevice *dev)
 {
-    return g_hash_table_lookup(s->fallback.hooks, dev);
+    return g_hash_table_contains(s->attached, dev);
 }
 
-static bool is_bus_master(PCIDevice *dev)
+bool coiommu_fallback_any(CoiommuState *s)
 {
-    return pci_get_word(dev->config + PCI_COMMAND) & PCI_COMMAND_MASTER;
+    g_autoptr(GPtrArray) devices = coiommu_master_devices(s);
+
+    return devices->len;
+}
+
+unsigned coiommu_fallback_untracked(CoiommuState *s)
+{
+    g_autoptr(GPtrArray) devices = coiommu_master_devices(s);
+    unsigned count = 0;
+    guint i;
+
+    for (i = 0; i < devices->len; i++) {
+        PCIDevice *dev = devices->pdata[i];
+
+        count += coiommu_master_is_set(dev) && !is_attached(s, dev);
+    }
+    return count;
+}
+
+unsigned coiommu_fallback_waiting(CoiommuState *s)
+{
+    return coiommu_master_count(s, DMA_WAITING, DMA_LEAVING);
+}
+
+static bool is_wanted(CoiommuState *s)
+{
+    return coiommu_fallback_waiting(s) ||
+           coiommu_master_count(s, DMA_ALLOWED, DMA_ALLOWED);
 }
 
 /*
@@ -82,186 +105,234 @@ static uint32_t bus_master_bit(uint32_t addr, int len)
     return (uint32_t)PCI_COMMAND_MASTER << (PCI_COMMAND - addr) * 8;
 }
 
-static void add_device(PCIBus *bus, PCIDevice *dev, void *opaque)
+/* ---- What becomes of a device ---- */
+
+static void device_allow(CoiommuState *s, PCIDevice *dev)
 {
-    g_ptr_array_add(opaque, dev);
+    CoiommuMaster *hook = coiommu_master_find(s, dev);
+    bool withheld = hook->state == DMA_WAITING;
+
+    /* First: the write is a memory transaction, in which we look again. */
+    hook->state = is_attached(s, dev) ? DMA_NONE : DMA_ALLOWED;
+    if (hook->state == DMA_ALLOWED) {
+        coiommu_master_tell_pinned(s, dev);
+    }
+    if (withheld) {
+        coiommu_master_set(s, dev, true);
+    }
 }
 
-static void add_bus(PCIBus *bus, void *opaque)
+/* @limit: why not all can be pinned; NULL: the operator does not want it. */
+static void device_refuse(CoiommuState *s, PCIDevice *dev, const char *limit)
 {
-    pci_for_each_device_under_bus(bus, add_device, opaque);
+    coiommu_master_find(s, dev)->state = DMA_NONE;
+    if (coiommu_master_is_set(dev)) {
+        coiommu_master_set(s, dev, false);
+    }
+    if (limit) {
+        coiommu_master_tell_no_room(s, dev, limit);
+    } else {
+        coiommu_master_tell_refused(s, dev);
+    }
+    stat64_add(&s->stats.fallback_refused, 1);
+    trace_coiommu_fallback_refused(dev->name, limit ?: "fallback=refuse");
 }
 
-/*
- * The tracked devices.  The bus says which devices there are: one whose realize
- * has failed may still have a hook.
- */
-static GPtrArray *tracked_devices(CoiommuState *s)
+/* It has got the bit by itself, and not everything is pinned. */
+static void device_caught(CoiommuState *s, PCIDevice *dev)
 {
-    GPtrArray *devices = g_ptr_array_new();
+    trace_coiommu_fallback_caught(dev->name);
+    if (s->fallback.refuse) {
+        device_refuse(s, dev, NULL);
+        return;
+    }
+    coiommu_master_find(s, dev)->state = DMA_WAITING;
+    coiommu_master_set(s, dev, false);
+}
+
+/* Does it have the bit, and not by a write that we have seen? */
+static bool is_caught(CoiommuState *s, PCIDevice *dev)
+{
+    return coiommu_master_find(s, dev)->state == DMA_NONE &&
+           coiommu_master_is_set(dev) && !is_attached(s, dev);
+}
+
+static void device_settle(CoiommuState *s, PCIDevice *dev, bool complete)
+{
+    CoiommuMaster *hook = coiommu_master_find(s, dev);
+
+    if (is_attached(s, dev) ? hook->state == DMA_WAITING :
+                              hook->state != DMA_NONE && complete) {
+        device_allow(s, dev);
+    } else if (is_caught(s, dev)) {
+        device_caught(s, dev);
+    }
+    if (is_attached(s, dev) ||
+        (hook->state != DMA_WAITING && !coiommu_master_is_set(dev))) {
+        hook->state = DMA_NONE;
+    }
+}
+
+static void devices_settle(CoiommuState *s)
+{
+    g_autoptr(GPtrArray) devices = coiommu_master_devices(s);
+    bool complete = coiommu_pinall_complete(s);
     guint i;
 
-    pci_for_each_bus(pci_get_bus(PCI_DEVICE(s)), add_bus, devices);
-    for (i = devices->len; i--; ) {
-        if (!hook_find(s, devices->pdata[i])) {
-            g_ptr_array_remove_index(devices, i);
-        }
+    s->fallback.held++;
+    for (i = 0; i < devices->len; i++) {
+        device_settle(s, devices->pdata[i], complete);
     }
-    return devices;
-}
-
-bool coiommu_fallback_any(CoiommuState *s)
-{
-    g_autoptr(GPtrArray) devices = tracked_devices(s);
-
-    return devices->len;
-}
-
-/* Those of them that may do DMA. */
-static GPtrArray *bus_masters(CoiommuState *s)
-{
-    GPtrArray *devices = tracked_devices(s);
-    guint i;
-
-    for (i = devices->len; i--; ) {
-        if (!is_bus_master(devices->pdata[i])) {
-            g_ptr_array_remove_index(devices, i);
-        }
-    }
-    return devices;
-}
-
-unsigned coiommu_fallback_untracked(CoiommuState *s)
-{
-    g_autoptr(GPtrArray) masters = bus_masters(s);
-    unsigned count = 0;
-    guint i;
-
-    for (i = 0; i < masters->len; i++) {
-        count += !g_hash_table_contains(s->attached, masters->pdata[i]);
-    }
-    return count;
-}
-
-/* ---- What the operator is told ---- */
-
-/* Has it not been said of the device yet? */
-static bool tell(CoiommuState *s, PCIDevice *dev, Told what)
-{
-    Hook *hook = hook_find(s, dev);
-    bool first = !(hook->told & what);
-
-    hook->told |= what;
-    return first;
-}
-
-static void tell_pinned(CoiommuState *s, PCIDevice *dev)
-{
-    g_autofree char *name = qdev_get_human_name(DEVICE(dev));
-
-    if (tell(s, dev, TOLD_PINNED)) {
-        warn_report("coiommu: %s is used without the guest's coiommu driver, "
-                    "so all guest memory (%" PRIu64 " MiB) is pinned until "
-                    "the driver attaches the device. Load it before the "
-                    "device's own driver; -boot strict=on keeps firmware away "
-                    "from disks that it need not boot from", name,
-                    coiommu_pinset_totals(&s->pins).bytes / MiB);
-    }
-}
-
-static void tell_refused(CoiommuState *s, PCIDevice *dev)
-{
-    g_autofree char *name = qdev_get_human_name(DEVICE(dev));
-
-    if (tell(s, dev, TOLD_REFUSED)) {
-        warn_report("coiommu: %s is used without the guest's coiommu driver, "
-                    "and fallback=refuse keeps it off the bus. Load the driver "
-                    "before the device's own, or use fallback=pin-all", name);
-    }
-}
-
-/* Which limit does not allow to pin everything, and what to do? */
-static char *limit_of(CoiommuState *s, int ret)
-{
-    switch (ret) {
-    case -EDQUOT:
-        return g_strdup_printf("max-pinned is %" PRIu64 " MiB. Raise it",
-                               coiommu_pinset_totals(&s->pins).quota / MiB);
-    case -ENOMEM:
-        return g_strdup("the host has no more memory, or the memlock limit is "
-                        "reached. Raise that to the size of the guest's "
-                        "memory");
-    case -ENOSPC:
-        return g_strdup("the host's IOMMU holds no more mappings. Raise "
-                        "dma_entry_limit of vfio_iommu_type1, or give coiommu "
-                        "a larger block");
-    default:
-        return g_strdup(strerror(-ret));
-    }
-}
-
-static void tell_no_room(CoiommuState *s, PCIDevice *dev, int ret)
-{
-    g_autofree char *name = qdev_get_human_name(DEVICE(dev));
-    g_autofree char *limit = limit_of(s, ret);
-
-    if (tell(s, dev, TOLD_NO_ROOM)) {
-        warn_report("coiommu: %s is used without the guest's coiommu driver "
-                    "and is kept off the bus, because not all guest memory "
-                    "can be pinned for it: %s, or load the driver before the "
-                    "device's own", name, limit);
-    }
+    s->fallback.held--;
 }
 
 /* ---- Begin and end of pin-all ---- */
 
-static int pin_all_begin(CoiommuState *s)
+static int64_t now_ms(void)
 {
-    int64_t start = get_clock();
-    int ret;
-
-    coiommu_gate_close(&s->gate);
-    /* Before anything is pinned: nobody is to make room for it. */
-    s->pin_all = true;
-    ret = coiommu_pin_all(s);
-    s->pin_all = !ret;
-    coiommu_gate_open(&s->gate);
-    if (!ret) {
-        stat64_add(&s->stats.fallback_pins, 1);
-        stat64_set(&s->stats.fallback_pin_ns, get_clock() - start);
-    }
-    trace_coiommu_fallback_begin(coiommu_pinset_totals(&s->pins).bytes,
-                                 get_clock() - start, ret);
-    return ret;
+    return qemu_clock_get_ms(QEMU_CLOCK_REALTIME);
 }
 
-static void pin_all_end(CoiommuState *s)
+/*
+ * No reason is left, or pinning has @failed: let go of what is idle, unless it
+ * is for attached devices and the operator wants idle memory to stay.
+ */
+static void pin_all_end(CoiommuState *s, bool failed)
 {
     unsigned attached = g_hash_table_size(s->attached);
+    CoiommuUnpinSettings settings;
 
     trace_coiommu_fallback_end(attached);
-    coiommu_gate_close(&s->gate);
-    s->pin_all = false;
-    coiommu_gate_open(&s->gate);
-    if (attached) {
-        coiommu_unpin_hurry(s);
+    timer_del(s->fallback.delay);
+    coiommu_unpin_get(s, &settings);
+    coiommu_pinall_end(s, !attached || failed ||
+                          settings.policy != COIOMMU_POLICY_OFF);
+}
+
+static void delay_over(void *opaque)
+{
+    CoiommuState *s = opaque;
+
+    if (s->pin_all && !is_wanted(s)) {
+        pin_all_end(s, false);
     }
+}
+
+/* No reason is left: let it end, if none comes up in time. */
+static void pin_all_leave(CoiommuState *s)
+{
+    coiommu_pinall_pause(s);
+    if (!s->fallback.delay_ms) {
+        pin_all_end(s, false);
+    } else if (!timer_pending(s->fallback.delay)) {
+        timer_mod(s->fallback.delay, now_ms() + s->fallback.delay_ms);
+    }
+}
+
+/* It can't be: who waits for it does without the bit. */
+static void pin_all_refuse(CoiommuState *s, const char *limit)
+{
+    g_autoptr(GPtrArray) devices = coiommu_master_devices(s);
+    guint i;
+
+    coiommu_pinall_pause(s);
+    s->fallback.held++;
+    for (i = 0; i < devices->len; i++) {
+        DmaState state = coiommu_master_find(s, devices->pdata[i])->state;
+
+        if (state == DMA_WAITING || state == DMA_LEAVING) {
+            device_refuse(s, devices->pdata[i], limit);
+        }
+    }
+    s->fallback.held--;
+    /* What it has pinned is not for anybody, and may be what others lack. */
+    if (s->pin_all && !is_wanted(s)) {
+        pin_all_end(s, true);
+    }
+}
+
+/*
+ * The host has refused something that no limit told of.  A guest that tries
+ * again and again is not to have it pin and unpin gigabytes each time.
+ */
+static void pause_begin(CoiommuState *s, int error)
+{
+    CoiommuFallback *fallback = &s->fallback;
+    int64_t longest = (int64_t)fallback->delay_ms << PAUSE_DOUBLINGS;
+
+    fallback->pause_ms = MIN(MAX(fallback->pause_ms * 2, fallback->delay_ms),
+                             longest);
+    fallback->pause_end_ms = now_ms() + fallback->pause_ms;
+    g_free(fallback->pause_why);
+    fallback->pause_why = coiommu_limits_of_error(s, error);
+}
+
+static void pause_clear(CoiommuState *s)
+{
+    s->fallback.pause_ms = 0;
+    s->fallback.pause_end_ms = 0;
+    g_clear_pointer(&s->fallback.pause_why, g_free);
+}
+
+/* There is a reason for it: go on, or begin, unless it can't be. */
+static void pin_all_want(CoiommuState *s)
+{
+    g_autofree char *limit = NULL;
+
+    timer_del(s->fallback.delay);
+    /* What was refused is not asked for again for those that have the bit. */
+    if (coiommu_pinall_complete(s) ||
+        (s->fallback.pause_why && !coiommu_fallback_waiting(s))) {
+        return;
+    }
+    limit = now_ms() < s->fallback.pause_end_ms ?
+            g_strdup(s->fallback.pause_why) : coiommu_limits_check(s);
+    if (limit) {
+        pin_all_refuse(s, limit);
+    } else if (coiommu_pinall_job(s) != COIOMMU_JOB_PIN) {
+        trace_coiommu_fallback_begin(coiommu_pinall_missing(s));
+        coiommu_pinall_pin(s);
+    }
+}
+
+/* The thread has done what it was to do, or could not. */
+static void take_note_of_end(CoiommuState *s)
+{
+    int64_t ns = get_clock() - s->all.start_ns;
+    int error;
+
+    if (coiommu_pinall_ended(s, &error) != COIOMMU_JOB_PIN) {
+        return;
+    }
+    trace_coiommu_fallback_complete(coiommu_pinset_totals(&s->pins).bytes, ns,
+                                    error);
+    if (error) {
+        pause_begin(s, error);
+        pin_all_refuse(s, s->fallback.pause_why);
+        return;
+    }
+    pause_clear(s);
+    stat64_add(&s->stats.fallback_pins, 1);
+    stat64_set(&s->stats.fallback_pin_ns, ns);
 }
 
 void coiommu_fallback_settle(CoiommuState *s)
 {
-    if (s->fallback.held || (s->pin_all && coiommu_fallback_untracked(s))) {
+    if (s->fallback.held) {
         return;
     }
     coiommu_vfio_settle(s);
-    if (s->pin_all) {
-        pin_all_end(s);
-    }
-    /* Without an attached endpoint nobody counts. */
-    if (!g_hash_table_size(s->attached)) {
-        coiommu_gate_close(&s->gate);
-        coiommu_unpin_all(s);
-        coiommu_gate_open(&s->gate);
+    take_note_of_end(s);
+    devices_settle(s);
+    if (is_wanted(s)) {
+        pin_all_want(s);
+    } else if (s->pin_all && coiommu_fallback_any(s)) {
+        pin_all_leave(s);
+    } else if (s->pin_all || (!g_hash_table_size(s->attached) &&
+               coiommu_pinall_job(s) == COIOMMU_JOB_NONE)) {
+        /* Without an attached endpoint nobody counts. */
+        timer_del(s->fallback.delay);
+        coiommu_pinall_unpin_now(s);
     }
 }
 
@@ -270,60 +341,70 @@ static void settle_bh(void *opaque)
     coiommu_fallback_settle(opaque);
 }
 
-/*
- * A device is about to be untracked.  Returns false if that may not be: it has
- * to be kept off the bus.
- */
-static bool may_be_untracked(CoiommuState *s, PCIDevice *dev)
+void coiommu_fallback_retry(CoiommuState *s)
 {
-    int ret = 0;
-
-    if (s->fallback.refuse) {
-        tell_refused(s, dev);
-    } else {
-        coiommu_vfio_settle(s);
-        ret = s->pin_all ? 0 : pin_all_begin(s);
-        if (!ret) {
-            tell_pinned(s, dev);
-            return true;
-        }
-        tell_no_room(s, dev, ret);
-    }
-    stat64_add(&s->stats.fallback_refused, 1);
-    trace_coiommu_fallback_refused(dev->name, ret);
-    return false;
+    pause_clear(s);
+    coiommu_fallback_settle(s);
 }
 
-/* Take the bit away from a device that has it. */
-static void stop_device(CoiommuState *s, PCIDevice *dev)
-{
-    uint32_t command = dev->config_read(dev, PCI_COMMAND, 2);
+/* ---- Reset ---- */
 
-    hook_find(s, dev)->config_write(dev, PCI_COMMAND,
-                                    command & ~PCI_COMMAND_MASTER, 2);
+/* The machine is reset: what vCPUs have been waiting for is void. */
+static void machine_reset(void *opaque)
+{
+    CoiommuState *s = opaque;
+    g_autoptr(GPtrArray) devices = coiommu_master_devices(s);
+    guint i;
+
+    for (i = 0; i < devices->len; i++) {
+        CoiommuMaster *hook = coiommu_master_find(s, devices->pdata[i]);
+
+        if (hook->state == DMA_WAITING) {
+            hook->state = DMA_NONE;
+        }
+    }
+    qemu_bh_schedule(s->fallback.settle_bh);
+}
+
+/* ---- Detach ---- */
+
+static void device_leaves(CoiommuState *s, PCIDevice *dev)
+{
+    if (!is_attached(s, dev) || !coiommu_master_is_set(dev)) {
+        return;
+    }
+    if (s->fallback.refuse) {
+        device_refuse(s, dev, NULL);
+        return;
+    }
+    coiommu_master_find(s, dev)->state = DMA_LEAVING;
+    coiommu_pinall_keep(s);
 }
 
 void coiommu_fallback_stop_all(CoiommuState *s)
 {
-    g_autoptr(GPtrArray) masters = bus_masters(s);
+    g_autoptr(GPtrArray) devices = coiommu_master_devices(s);
     guint i;
 
-    for (i = 0; i < masters->len; i++) {
-        stop_device(s, masters->pdata[i]);
+    s->fallback.held++;
+    for (i = 0; i < devices->len; i++) {
+        coiommu_master_find(s, devices->pdata[i])->state = DMA_NONE;
+        if (coiommu_master_is_set(devices->pdata[i])) {
+            coiommu_master_set(s, devices->pdata[i], false);
+        }
     }
+    s->fallback.held--;
 }
 
 void coiommu_fallback_detach_begin(CoiommuState *s, PCIDevice *dev)
 {
-    g_autoptr(GPtrArray) masters = bus_masters(s);
+    g_autoptr(GPtrArray) devices = coiommu_master_devices(s);
     guint i;
 
     s->fallback.held++;
-    for (i = 0; i < masters->len; i++) {
-        PCIDevice *master = masters->pdata[i];
-
-        if ((!dev || dev == master) && !may_be_untracked(s, master)) {
-            stop_device(s, master);
+    for (i = 0; i < devices->len; i++) {
+        if (!dev || dev == devices->pdata[i]) {
+            device_leaves(s, devices->pdata[i]);
         }
     }
 }
@@ -332,65 +413,75 @@ void coiommu_fallback_detach_end(CoiommuState *s)
 {
     s->fallback.held--;
     coiommu_fallback_settle(s);
+    if (coiommu_fallback_waiting(s)) {
+        coiommu_hold_current(s);
+    }
 }
 
 /* ---- Writes to the configuration space ---- */
+
+/* What the device is to hear instead of @val, which has the bit at @bit. */
+static uint32_t filter_bus_master(CoiommuState *s, PCIDevice *dev,
+                                  uint32_t val, uint32_t bit)
+{
+    CoiommuMaster *hook = coiommu_master_find(s, dev);
+
+    if (!(val & bit)) {
+        hook->state = DMA_NONE;
+        return val;
+    }
+    if (is_attached(s, dev) || hook->state == DMA_LEAVING ||
+        hook->state == DMA_ALLOWED) {
+        return val;
+    }
+    if (s->fallback.refuse) {
+        device_refuse(s, dev, NULL);
+    } else if (coiommu_pinall_complete(s)) {
+        device_allow(s, dev);
+        return val;
+    } else {
+        hook->state = DMA_WAITING;
+    }
+    return val & ~bit;
+}
 
 static void fallback_config_write(PCIDevice *dev, uint32_t addr, uint32_t val,
                                   int len)
 {
     CoiommuState *s = COIOMMU(PC_MACHINE(qdev_get_machine())->iommu);
     uint32_t bit = bus_master_bit(addr, len);
-    bool before = is_bus_master(dev);
 
-    /* What is pinned for the device stays while it has no bit yet. */
     s->fallback.held++;
-    if ((val & bit) && !before && !g_hash_table_contains(s->attached, dev) &&
-        !may_be_untracked(s, dev)) {
-        val &= ~bit;
+    if (bit) {
+        val = filter_bus_master(s, dev, val, bit);
     }
-    hook_find(s, dev)->config_write(dev, addr, val, len);
+    coiommu_master_find(s, dev)->config_write(dev, addr, val, len);
     s->fallback.held--;
     /* Whatever the write was: a reset by a capability clears the bit, too. */
-    if (s->pin_all && !is_bus_master(dev)) {
+    if (bit || s->pin_all) {
         coiommu_fallback_settle(s);
+    }
+    if (bit && coiommu_fallback_waiting(s)) {
+        coiommu_hold_current(s);
     }
 }
 
 void coiommu_fallback_realized(CoiommuState *s, PCIDevice *dev)
 {
-    Hook *hook = g_new0(Hook, 1);
-
-    hook->config_write = dev->config_write;
-    dev->config_write = fallback_config_write;
-    g_hash_table_replace(s->fallback.hooks, dev, hook);
-    trace_coiommu_fallback_hook(dev->name);
+    coiommu_master_hook(s, dev, fallback_config_write);
 }
 
 void coiommu_fallback_unrealized(CoiommuState *s, PCIDevice *dev)
 {
-    Hook *hook = hook_find(s, dev);
-
-    if (hook) {
-        dev->config_write = hook->config_write;
-        g_hash_table_remove(s->fallback.hooks, dev);
-    }
-}
-
-static gboolean is_off_bus(gpointer dev, gpointer hook, gpointer devices)
-{
-    return !g_ptr_array_find(devices, dev, NULL);
+    coiommu_master_unhook(s, dev);
 }
 
 void coiommu_fallback_prune(CoiommuState *s)
 {
-    g_autoptr(GPtrArray) devices = g_ptr_array_new();
-
-    pci_for_each_bus(pci_get_bus(PCI_DEVICE(s)), add_bus, devices);
-    g_hash_table_foreach_remove(s->fallback.hooks, is_off_bus, devices);
+    coiommu_master_prune(s);
 }
 
-/* ---- Guest RAM ---- */
+/* ---- Memory transactions ---- */
 
 /*
  * Memory that has come, or that the chipset has cut and so unmapped, is pinned
@@ -401,9 +492,10 @@ static void ram_changed(CoiommuState *s)
     int ret;
 
     coiommu_vfio_settle(s);
-    ret = coiommu_pin_all(s);
+    pause_clear(s);
+    ret = coiommu_pinall_ram_changed(s);
     if (ret) {
-        g_autofree char *limit = limit_of(s, ret);
+        g_autofree char *limit = coiommu_limits_of_error(s, ret);
 
         /* Once: a guest can have the chipset cut its memory in a loop. */
         warn_report_once("coiommu: not all of the memory that was added can be "
@@ -413,17 +505,36 @@ static void ram_changed(CoiommuState *s)
     }
 }
 
+/* Has a device lost the bit that was a reason, or got it by itself? */
+static bool bits_changed(CoiommuState *s)
+{
+    g_autoptr(GPtrArray) devices = coiommu_master_devices(s);
+    guint i;
+
+    for (i = 0; i < devices->len; i++) {
+        PCIDevice *dev = devices->pdata[i];
+        DmaState state = coiommu_master_find(s, dev)->state;
+
+        if (is_caught(s, dev) || ((state == DMA_LEAVING ||
+            state == DMA_ALLOWED) && !coiommu_master_is_set(dev))) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void coiommu_fallback_transaction(CoiommuState *s, bool changed)
 {
-    if (!s->pin_all) {
-        return;
-    }
-    if (changed) {
+    if (s->pin_all && changed) {
         ram_changed(s);
     }
+    if (s->fallback.held || !g_hash_table_size(s->fallback.hooks)) {
+        return;
+    }
     /* Outside of the transaction, which may be part of a device's reset. */
-    if (!coiommu_fallback_untracked(s)) {
+    if (bits_changed(s) || (s->pin_all && changed)) {
         qemu_bh_schedule(s->fallback.settle_bh);
+        coiommu_hold_current(s);
     }
 }
 
@@ -431,19 +542,20 @@ void coiommu_fallback_transaction(CoiommuState *s, bool changed)
 
 void coiommu_fallback_init(CoiommuState *s)
 {
-    s->fallback.hooks = g_hash_table_new_full(NULL, NULL, NULL, g_free);
+    coiommu_master_init(s);
     s->fallback.settle_bh = qemu_bh_new(settle_bh, s);
+    s->fallback.delay = timer_new_ms(QEMU_CLOCK_REALTIME, delay_over, s);
+    coiommu_hold_init(s);
+    s->all.ended_bh = s->fallback.settle_bh;
+    qemu_register_reset(machine_reset, s);
 }
 
 void coiommu_fallback_exit(CoiommuState *s)
 {
-    g_autoptr(GPtrArray) devices = g_ptr_array_new();
-    guint i;
-
-    pci_for_each_bus(pci_get_bus(PCI_DEVICE(s)), add_bus, devices);
-    for (i = 0; i < devices->len; i++) {
-        coiommu_fallback_unrealized(s, devices->pdata[i]);
-    }
+    qemu_unregister_reset(machine_reset, s);
+    coiommu_hold_exit(s);
+    timer_free(s->fallback.delay);
+    g_free(s->fallback.pause_why);
     qemu_bh_delete(s->fallback.settle_bh);
-    g_hash_table_destroy(s->fallback.hooks);
+    coiommu_master_exit(s);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The fallback for devices that do DMA without being attached: what
- * coiommu-fallback.c offers the other files.  All of it is for who has the BQL.
+ * coiommu-fallback.c offers the other files.  The caller must hold the BQL.
  */
 #ifndef COIOMMU_FALLBACK_H
 #define COIOMMU_FALLBACK_H
@@ -13,15 +13,27 @@ typedef struct CoiommuState CoiommuState;
 /**
  * CoiommuFallback - for devices that do DMA without being attached
  * @refuse: keep them off the bus rather than pin everything
- * @hooks: tracked devices, and what is known of them: see coiommu-fallback.c
- * @held: pin-all is not ended as long as this is not 0
- * @settle_bh: looks whether pin-all can end
+ * @delay_ms: from the end of the last one to the end of pin-all
+ * @hooks: tracked devices, and what is known of them: see coiommu-master.h
+ * @held: pin-all neither begins nor ends as long as this is not 0
+ * @settle_bh: coiommu_fallback_settle(), from the main loop
+ * @delay: runs during the delay
+ * @pause_ms: how long all requests were refused after the host's last refusal
+ * @pause_end_ms: when that ends
+ * @pause_why: what it was, for the operator; NULL if it has refused nothing
+ * @vm_state: hears when the machine goes on after a stop
  */
 typedef struct CoiommuFallback {
     bool refuse;
+    uint32_t delay_ms;
     GHashTable *hooks;
     unsigned held;
     QEMUBH *settle_bh;
+    QEMUTimer *delay;
+    int64_t pause_ms;
+    int64_t pause_end_ms;
+    char *pause_why;
+    VMChangeStateEntry *vm_state;
 } CoiommuFallback;
 
 void coiommu_fallback_init(CoiommuState *s);
@@ -35,9 +47,9 @@ void coiommu_fallback_unrealized(CoiommuState *s, PCIDevice *dev);
 void coiommu_fallback_prune(CoiommuState *s);
 
 /*
- * @dev, or with NULL each device, is about to be no longer attached.  If it may
- * do DMA, everything is pinned first, or it is kept from it.  Pin-all does not
- * end in between; the end settles.
+ * Call before and after @dev (NULL: each device) is detached.  From the begin
+ * on nothing is let go of that a device with the bit may have been using; the
+ * end has all guest RAM pinned for it, or takes its bit away.
  */
 void coiommu_fallback_detach_begin(CoiommuState *s, PCIDevice *dev);
 void coiommu_fallback_detach_end(CoiommuState *s);
@@ -46,10 +58,14 @@ void coiommu_fallback_detach_end(CoiommuState *s);
 void coiommu_fallback_stop_all(CoiommuState *s);
 
 /*
- * Fewer devices may need something: end pin-all if no device is left that it
- * is for, and unpin everything if none is attached either.
+ * Do what follows from the bits and from who is attached: begin or end pin-all,
+ * give devices the bit that they wait for, and with no device left that uses
+ * anything, unpin everything.
  */
 void coiommu_fallback_settle(CoiommuState *s);
+
+/* What has kept pin-all from being possible may have changed: try again. */
+void coiommu_fallback_retry(CoiommuState *s);
 
 /*
  * A memory transaction is over, and the gate is still closed.  @changed: there
@@ -62,5 +78,8 @@ bool coiommu_fallback_any(CoiommuState *s);
 
 /* How many tracked devices may do DMA and are not attached. */
 unsigned coiommu_fallback_untracked(CoiommuState *s);
+
+/* How many devices wait until everything is pinned. */
+unsigned coiommu_fallback_waiting(CoiommuState *s);
 
 #endif /* COIOMMU_FALLBACK_H */

@@ -7,6 +7,7 @@
  *
  *   -device coiommu[,unit=SIZE][,block=SIZE][,pressure=on|off][,viot=on|off]
  *           [,x-pressure-path=PATH][,x-track-emulated=on|off]
+ *           [,x-fallback-delay=MS]
  *
  * and the settings in coiommu-properties.c.  It must come before the vfio
  * devices that it is to serve, because VFIO looks for an IOMMU when a device
@@ -25,6 +26,9 @@
 #include "hw/resettable.h"
 #include "system/system.h"
 #include "trace.h"
+
+/* Longer than firmware takes from one device to the next. */
+#define FALLBACK_DELAY_MS   2000
 
 /* ---- Realize ---- */
 
@@ -137,6 +141,7 @@ static void coiommu_machine_done(Notifier *notifier, void *data)
 static void threads_stop(CoiommuState *s)
 {
     coiommu_pressure_stop(s);
+    coiommu_pinall_stop(s);
     coiommu_ahead_stop(s);
     coiommu_unpin_stop(s);
 }
@@ -170,14 +175,15 @@ static void coiommu_realize(PCIDevice *pci_dev, Error **errp)
     coiommu_vfio_init(s);
     coiommu_stuck_init(s);
     coiommu_as_init(s);
-    coiommu_ram_init(s);
     coiommu_fallback_init(s);
+    coiommu_ram_init(s);
     coiommu_endpoint_init(s);
     coiommu_as_setup(s);
     /* From now on the machine refuses another IOMMU. */
     PC_MACHINE(qdev_get_machine())->iommu = DEVICE(s);
     coiommu_unpin_start(s);
     coiommu_ahead_start(s);
+    coiommu_pinall_start(s);
     coiommu_pressure_start(s);
     s->exit_notifier.notify = coiommu_exiting;
     qemu_add_exit_notifier(&s->exit_notifier);
@@ -225,14 +231,13 @@ static void coiommu_exit(PCIDevice *pci_dev)
     coiommu_fallback_stop_all(s);
     coiommu_gate_close(&s->gate);
     s->enabled = false;
-    s->pin_all = false;
     coiommu_endpoint_detach_all(s);
-    coiommu_unpin_all(s);
+    coiommu_pinall_unpin_now(s);
     coiommu_gate_open(&s->gate);
     PC_MACHINE(qdev_get_machine())->iommu = NULL;
     coiommu_endpoint_exit(s);
-    coiommu_fallback_exit(s);
     coiommu_ram_exit(s);
+    coiommu_fallback_exit(s);
     coiommu_as_exit(s);
     coiommu_vfio_exit(s);
     coiommu_stuck_exit(s);
@@ -290,6 +295,7 @@ static void coiommu_instance_init(Object *obj)
     coiommu_refusal_init(&s->refusal);
     coiommu_unpin_init(s);
     coiommu_ahead_init(s);
+    coiommu_pinall_init(s);
     s->attached = g_hash_table_new(NULL, NULL);
     s->untrackable = g_hash_table_new(NULL, NULL);
     coiommu_properties_init(s);
@@ -301,6 +307,7 @@ static void coiommu_instance_finalize(Object *obj)
 
     g_hash_table_destroy(s->untrackable);
     g_hash_table_destroy(s->attached);
+    coiommu_pinall_destroy(s);
     coiommu_ahead_destroy(s);
     coiommu_unpin_destroy(s);
     coiommu_refusal_destroy(&s->refusal);
@@ -318,6 +325,8 @@ static const Property coiommu_properties[] = {
     DEFINE_PROP_BOOL("viot", CoiommuState, use_viot, false),
     DEFINE_PROP_STRING("x-pressure-path", CoiommuState, pressure_path),
     DEFINE_PROP_BOOL("x-track-emulated", CoiommuState, track_emulated, false),
+    DEFINE_PROP_UINT32("x-fallback-delay", CoiommuState, fallback.delay_ms,
+                       FALLBACK_DELAY_MS),
 };
 
 static void coiommu_class_init(ObjectClass *klass, CoiommuClassData data)
@@ -354,6 +363,8 @@ static void coiommu_class_init(ObjectClass *klass, CoiommuClassData data)
         "The file to watch for that, or a FIFO, for tests");
     object_class_property_set_description(klass, "x-track-emulated",
         "Track emulated devices as well, for tests");
+    object_class_property_set_description(klass, "x-fallback-delay",
+        "Milliseconds for which all stays pinned when no device needs it");
 }
 
 static const TypeInfo coiommu_info = {

@@ -333,6 +333,31 @@ bool coiommu_unpin_try(CoiommuState *s, uint64_t block)
     return true;
 }
 
+/* ---- For pin-all ---- */
+
+int coiommu_pin_fill(CoiommuState *s, uint64_t block)
+{
+    bool pinned = coiommu_pinset_enter(&s->pins, block);
+    int ret = block_fill(s, block, pinned);
+
+    coiommu_pinset_leave(&s->pins, block);
+    return ret;
+}
+
+void coiommu_unpin_left(CoiommuState *s, uint64_t block)
+{
+    if (!coiommu_pinset_try_enter(&s->pins, block, NULL, NULL)) {
+        return;
+    }
+    if (g_hash_table_size(s->attached)) {
+        coiommu_unpin_try(s, block);
+    } else {
+        block_withdraw(s, block);
+        coiommu_unpin_block(s, block);
+    }
+    coiommu_pinset_leave(&s->pins, block);
+}
+
 /* ---- All blocks: BQL held, gate closed ---- */
 
 /* Unpin one, with nobody about. */
@@ -381,56 +406,6 @@ void coiommu_pin_withdraw_all(CoiommuState *s)
             block_withdraw(s, pin.block);
         }
     }
-}
-
-/*
- * Unpin what has been pinned for nothing.  With devices attached another vCPU
- * may have counted a mapping in it by now.
- */
-static void pin_all_undo(CoiommuState *s, const GArray *blocks)
-{
-    guint i;
-
-    for (i = 0; i < blocks->len; i++) {
-        uint64_t block = g_array_index(blocks, uint64_t, i);
-
-        if (!g_hash_table_size(s->attached)) {
-            unpin_alone(s, block);
-            continue;
-        }
-        coiommu_pinset_enter(&s->pins, block);
-        coiommu_unpin_try(s, block);
-        coiommu_pinset_leave(&s->pins, block);
-    }
-}
-
-int coiommu_pin_all(CoiommuState *s)
-{
-    g_autoptr(GArray) blocks = g_array_new(false, false, sizeof(uint64_t));
-    CoiommuExtent piece;
-    hwaddr gpa = 0;
-    int ret = 0;
-
-    while (!ret && coiommu_ram_next(s->ram.extents, &gpa, UINT64_MAX,
-                                    &piece)) {
-        uint64_t block = piece.gpa >> s->block_shift;
-        uint64_t last = (gpa - 1) >> s->block_shift;
-
-        /* Where two pieces share a block, it is pinned the second time. */
-        for (; !ret && block <= last; block++) {
-            bool pinned = coiommu_pinset_enter(&s->pins, block);
-
-            ret = block_fill(s, block, pinned);
-            coiommu_pinset_leave(&s->pins, block);
-            if (!ret && !pinned) {
-                g_array_append_val(blocks, block);
-            }
-        }
-    }
-    if (ret) {
-        pin_all_undo(s, blocks);
-    }
-    return ret;
 }
 
 /* ---- Replay into a new container ---- */

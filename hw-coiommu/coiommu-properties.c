@@ -46,7 +46,13 @@
  *   reclaimed-blocks      blocks that were unpinned for that
  *   pressure-events       how often the host was short of memory
  *   fallback-active       devices now that do DMA and are not attached
- *   fallback-bytes        bytes that are pinned now because all is, for them
+ *   fallback-waiting      devices now that are not attached, and wait until all
+ *                         is pinned for their bus-master bit, or to keep it
+ *   fallback-missing-bytes  bytes that are not pinned yet of all that is to be,
+ *                         for them
+ *   fallback-busy         1 while that is being pinned, or unpinned afterwards
+ *   fallback-bytes        bytes that are pinned now because all is to be, for
+ *                         them, or was until a moment ago
  *   fallback-pins         how often all has been pinned
  *   fallback-pin-ns       how long that has taken the last time
  *   fallback-refused      how often a device was kept off the bus instead
@@ -218,6 +224,9 @@ static void set_max_pinned(Object *obj, Visitor *v, const char *name,
     coiommu_pinset_set_quota(&s->pins, quota);
     /* The operator may have changed a limit of the host's along with it. */
     coiommu_refusal_reset(&s->refusal);
+    if (DEVICE(s)->realized) {
+        coiommu_fallback_retry(s);
+    }
 }
 
 static void get_ahead(Object *obj, Visitor *v, const char *name, void *opaque,
@@ -372,6 +381,28 @@ static void get_untracked(Object *obj, Visitor *v, const char *name,
                   coiommu_fallback_untracked(COIOMMU(obj)) : 0, errp);
 }
 
+static void get_waiting(Object *obj, Visitor *v, const char *name,
+                        void *opaque, Error **errp)
+{
+    visit_counter(v, name, DEVICE(obj)->realized ?
+                  coiommu_fallback_waiting(COIOMMU(obj)) : 0, errp);
+}
+
+static void get_busy(Object *obj, Visitor *v, const char *name, void *opaque,
+                     Error **errp)
+{
+    visit_counter(v, name,
+                  coiommu_pinall_job(COIOMMU(obj)) != COIOMMU_JOB_NONE, errp);
+}
+
+static void get_missing_bytes(Object *obj, Visitor *v, const char *name,
+                              void *opaque, Error **errp)
+{
+    CoiommuState *s = COIOMMU(obj);
+
+    visit_counter(v, name, s->pin_all ? coiommu_pinall_missing(s) : 0, errp);
+}
+
 static void get_fallback_bytes(Object *obj, Visitor *v, const char *name,
                                void *opaque, Error **errp)
 {
@@ -456,6 +487,9 @@ void coiommu_properties_init(CoiommuState *s)
     add_stat(s, "reclaimed-blocks", &s->stats.reclaimed_blocks);
     add_stat(s, "pressure-events", &s->stats.pressure_events);
     add_getter(s, "fallback-active", get_untracked);
+    add_getter(s, "fallback-waiting", get_waiting);
+    add_getter(s, "fallback-busy", get_busy);
+    add_getter(s, "fallback-missing-bytes", get_missing_bytes);
     add_getter(s, "fallback-bytes", get_fallback_bytes);
     add_stat(s, "fallback-pins", &s->stats.fallback_pins);
     add_stat(s, "fallback-pin-ns", &s->stats.fallback_pin_ns);

@@ -98,6 +98,20 @@ uint64_t coiommu_vfio_budget_inside(CoiommuState *s)
     return budget;
 }
 
+unsigned coiommu_vfio_charged(CoiommuState *s)
+{
+    unsigned charged = 0, i;
+
+    coiommu_vfio_settle(s);
+    for (i = 0; i < s->containers.members->len; i++) {
+        CoiommuMember *member = g_ptr_array_index(s->containers.members, i);
+
+        charged += !!object_dynamic_cast(OBJECT(member->container),
+                                         TYPE_VFIO_IOMMU_LEGACY);
+    }
+    return charged;
+}
+
 /* ---- Containers that go: under the BQL ---- */
 
 /* Keep the device until nobody else does. */

@@ -13,6 +13,10 @@
  *   coiommu-bypass.c      VFIO devices that are not tracked
  *   coiommu-virtio.c      virtio devices that can't be
  *   coiommu-fallback.c    devices that do DMA without being attached
+ *   coiommu-master.c      tracked devices and their bus-master bit
+ *   coiommu-hold.c        the vCPU that waits for pin-all
+ *   coiommu-limits.c      whether all guest RAM can be pinned
+ *   coiommu-pinall.c      the thread that pins all guest RAM
  *   coiommu-pressure.c    host memory pressure
  *   coiommu-unpin.c       the unpin thread, and reclaim
  *   coiommu-ahead.c       pinning ahead, and escape
@@ -36,13 +40,14 @@
  *   something to unpin again
  *   a block has been pinned or unpinned  coiommu-pin.c to -ahead.c, which only
  *                                        takes a note
+ *   pin-all has come to its end          coiommu-pinall.c to -fallback.c
  *
  * and that coiommu-ahead.c asks coiommu-unpin.c for the policy.
  *
  * Locking.  Three kinds of threads meet: those with the big QEMU lock (BQL),
  * which set things up and change them; vCPUs in a PIN request, without the BQL
- * where QEMU lets the doorbell be rung without it; and the unpin thread and the
- * one that pins ahead, never with the BQL.  In the order in which they are
+ * where QEMU lets the doorbell be rung without it; and the threads that unpin,
+ * pin ahead and pin all, never with the BQL.  In the order in which they are
  * taken:
  *
  *   BQL        whoever changes what is not per block: enabled or not, attached
@@ -66,6 +71,8 @@
 #include "coiommu-containers.h"
 #include "coiommu-fallback.h"
 #include "coiommu-migration.h"
+#include "coiommu-pin.h"
+#include "coiommu-pinall.h"
 #include "coiommu-ram.h"
 #include "hw/pci/pci_device.h"
 #include "hw/qdev-core.h"
@@ -276,8 +283,9 @@ struct CoiommuState {
     /* How often requests in progress have become void.  State. */
     unsigned voided;
 
-    /* All guest RAM is pinned or about to be, and nothing goes.  State. */
+    /* All guest RAM is to be pinned, and nothing is let go of.  State. */
     bool pin_all;
+    CoiommuPinAll all;
     CoiommuFallback fallback;
 
     /* State. */
@@ -486,65 +494,28 @@ void coiommu_ahead_unpinned(CoiommuState *s, uint64_t block, uint64_t pass);
 void coiommu_ahead_unused(CoiommuState *s, uint64_t block, CoiommuGuess guess);
 void coiommu_ahead_no_room(CoiommuState *s);
 
-/* ---- coiommu-pin.c ---- */
+/* ---- coiommu-hold.c ---- */
+
+void coiommu_hold_init(CoiommuState *s);
+void coiommu_hold_exit(CoiommuState *s);
 
 /*
- * Pin one block in all containers and publish it, making room for it if there
- * is none.  Of a block that is pinned already what may be missing is mapped,
- * and it is published.  Returns 1 if it has been pinned, 0 if it was, or a
- * negative errno, -EDQUOT for the quota; after an error no container holds
- * anything that it did not hold before, but for what is stuck.  -EAGAIN: there
- * may be room, but somebody wants the gate closed before we have looked
- * everywhere.  Inside the gate or under the BQL.
+ * The vCPU that runs this, if it is one, goes on when no device waits for
+ * pin-all any more.  BQL.
  */
-int coiommu_pin_block(CoiommuState *s, uint64_t block);
+void coiommu_hold_current(CoiommuState *s);
+
+/* ---- coiommu-limits.c ---- */
 
 /*
- * Pin one that nobody has asked for, if it is absent, nobody is in it, and
- * there is room: see coiommu_pinset_reserve_guess() for @ahead.  Never waits
- * for a block, and never reclaims.  Returns as above; 0 also if there is
- * nothing to pin.
+ * Can all guest RAM be pinned, by what is known before it is tried?  Returns
+ * NULL, or a sentence that names the limit and what to do about it, to be
+ * freed.  BQL.
  */
-int coiommu_pin_guess(CoiommuState *s, uint64_t block, CoiommuGuess guess,
-                      uint64_t ahead);
+char *coiommu_limits_check(CoiommuState *s);
 
-/*
- * Pin all guest RAM that is not pinned yet.  Returns 0, or the negative errno
- * of the first block that fails; then what has been pinned here is unpinned,
- * but for what has come into use.  BQL, gate closed.
- */
-int coiommu_pin_all(CoiommuState *s);
-
-/* Unmap a block that is entered, pinned, and withdrawn from the table. */
-void coiommu_unpin_block(CoiommuState *s, uint64_t block);
-
-/*
- * Unpin a block that is entered and pinned, unless the table has counts in it.
- * Returns whether it was.
- */
-bool coiommu_unpin_try(CoiommuState *s, uint64_t block);
-
-/* Withdraw and unmap all.  BQL, gate closed, as for the following. */
-void coiommu_unpin_all(CoiommuState *s);
-
-/* Publish what is pinned in a table that the guest has just enabled. */
-void coiommu_pin_publish_all(CoiommuState *s);
-
-/* Clear PINNED in a table that is given up, and leave pinned what is. */
-void coiommu_pin_withdraw_all(CoiommuState *s);
-
-/*
- * Map the pinned blocks in [start, last] into a container that has just been
- * added.  On failure nothing of them stays mapped in it.
- */
-bool coiommu_pin_replay(CoiommuState *s, CoiommuMember *member,
-                        hwaddr start, hwaddr last, Error **errp);
-
-/* Unmap all pieces of blocks that are not the same in the next list of RAM. */
-void coiommu_pin_ram_changing(CoiommuState *s, GArray *next);
-
-/* For translate(), from any thread: is the block of this address pinned? */
-bool coiommu_pin_covers(CoiommuState *s, hwaddr addr);
+/* The same for an error that has come of trying. */
+char *coiommu_limits_of_error(CoiommuState *s, int error);
 
 /* ---- coiommu-stuck.c ---- */
 
@@ -612,6 +583,9 @@ uint64_t coiommu_vfio_budget(CoiommuState *s);
 
 /* The same inside the gate, where containers can't come or go. */
 uint64_t coiommu_vfio_budget_inside(CoiommuState *s);
+
+/* How many of them charge what they pin to our memlock limit.  BQL. */
+unsigned coiommu_vfio_charged(CoiommuState *s);
 
 /* VFIO asked for a replay to notifier @n: bring its container up to date. */
 void coiommu_vfio_replay(CoiommuState *s, IOMMUNotifier *n);

@@ -41,13 +41,15 @@ class Machine:
     from slot 5 on.
     coiommu: more options of the device, from a comma on; None: no such device.
     backend: what its memory is.
-    server: the class of its servers.  Use it as a context manager.
+    server: the class of its servers.
+    accel: the accelerator; with another one than qtest the machine has a CPU.
+    prefix: a command that runs QEMU.  Use it as a context manager.
     """
 
     def __init__(self, binary, log, coiommu="", memory="512M", servers=1,
                  devices=None, extra=(), max_dma_maps=65535,
                  backend="memory-backend-memfd,share=on",
-                 server=VfioUserServer):
+                 server=VfioUserServer, accel="qtest", prefix=()):
         self.log = log
         self.folder = tempfile.TemporaryDirectory(prefix="coiommu-qtest-")
         self.servers = [
@@ -57,7 +59,7 @@ class Machine:
             for i in range(servers)]
         qtest, qmp = _listen(self.path("qtest")), _listen(self.path("qmp"))
         command = [
-            binary, "-M", "q35,memory-backend=ram", "-accel", "qtest",
+            *prefix, binary, "-M", "q35,memory-backend=ram", "-accel", accel,
             "-nodefaults", "-display", "none", "-m", memory,
             "-object",
             f"{backend},id=ram,size={memory.split(',')[0]}",
@@ -67,11 +69,12 @@ class Machine:
             "-mon", "chardev=qmp,mode=control",
             "-trace", "coiommu_*", "-D", self.path("trace"), *extra]
         # A test that doesn't ask for unpinning must not meet it, nor pins that
-        # it didn't ask for, nor what goes on in the host.
+        # it didn't ask for or that are no longer needed, nor what goes on in
+        # the host.
         if coiommu is not None:
             command += ["-device",
                         "coiommu,id=iommu,addr=4,unpin-policy=off,pressure=off,"
-                        f"ahead=0,escape-threshold=0{coiommu}"]
+                        f"ahead=0,escape-threshold=0,x-fallback-delay=0{coiommu}"]
         for device in (devices or vfio_user_row)(self):
             command += ["-device", device]
         print(" ".join(command), file=log, flush=True)

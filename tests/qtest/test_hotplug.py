@@ -354,11 +354,15 @@ def test_edu(t):
             t.equal(machine.counter("dma-faults"), faults, "faults")
             # Without a driver it reaches everything.
             t.equal(guest.detach(number), ABI.ST_OK, "DETACH")
+            while machine.counter("fallback-waiting"):
+                time.sleep(0.001)
             machine.write_bytes(0x8001000, bytes(14))
             t.equal(edu_copy(machine, bar, 0x4000000, 0x8001000),
                     b"from the guest", "copy by DMA after DETACH")
             t.equal(machine.counter("dma-faults"), faults, "faults")
             machine.config_write(bus, devfn, 0x04, 2, size=2)
+            while machine.counter("fallback-busy"):
+                time.sleep(0.001)
             t.equal(machine.counter("pinned-bytes"), 0, "pinned-bytes")
             machine.write_bytes(0x4001000, bytes(14))
 

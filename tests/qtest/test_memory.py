@@ -3,7 +3,7 @@
 
 from guest import ABI, Guest, endpoint
 from machine import vfio_user
-from test_fallback import is_master, master
+from test_fallback import is_master, master, settled
 from test_pins import check_views, ready
 
 MIB = 1 << 20
@@ -28,6 +28,7 @@ def test_backends(t):
             check_views(t, machine)
             master(machine)
             t.equal(guest.detach(endpoint(0, 5)), ABI.ST_OK, "DETACH")
+            settled(machine)
             t.equal(machine.servers[0].mapped_bytes(), 256 * MIB - HOLE,
                     "all of it")
 
@@ -110,4 +111,5 @@ def test_functions(t):
                 (False, True), "the bits")
         t.equal(BASE in two.maps, True, "what the second uses")
         t.equal(guest.detach(second), ABI.ST_OK, "DETACH")
+        settled(machine)
         t.equal((one.maps, two.maps), ({}, {}), "maps")

@@ -6,6 +6,7 @@ import re
 
 from guest import ABI, BAR
 from machine import QemuError, vfio_user
+from test_fallback import settled
 from test_pins import ready
 from test_refusals import check
 
@@ -58,6 +59,8 @@ def views(machine, slots):
     """
     for slot in slots:
         machine.config_write(0, slot << 3, COMMAND, MASTER, size=2)
+    if machine.servers:
+        settled(machine)
     text = machine.qmp("human-monitor-command",
                        **{"command-line": "info mtree -f"})
     found = {}

@@ -161,7 +161,7 @@ def test_realize_fails_late(t):
             except QemuError as error:
                 message = str(error)
             t.equal("Path too long" in message, True, message)
-            t.equal(machine.traced("coiommu_fallback_hook"), i + 1, "events")
+            t.equal(machine.traced("coiommu_master_hook"), i + 1, "events")
             wait(t, lambda: not blocked(), "migration is allowed")
         # One that has no state, and no path, can come in.
         machine.qmp("device_add", driver="edu", id="good", bus="port24")

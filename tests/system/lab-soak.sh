@@ -134,11 +134,13 @@ expect_untracked() {
     local all=0
     [ "$1" -eq 0 ] || all=$((SOAK_BYTES + SOAK_DIMMS * (SOAK_DIMM_MIB << 20)))
     expect fallback-active "$1"
+    [ "$1" -ne 0 ] || fallback_over
     expect fallback-bytes $all
 }
 
 # Nothing is pinned, by all accounts.
 expect_nothing_pinned() {
+    fallback_over
     soak_books
     expect pinned-bytes 0
     expect pinned-blocks 0
