@@ -6,18 +6,20 @@
 #
 # A *series* is a folder of qemu-patches, named after the QEMU release that it
 # is for (10.2, 10.0).  In it are
-#   series    the names of the patches, in the order in which they apply
-#   *.patch   as `git format-patch` writes them
-#   archive   the version of Debian's source package that is built by default
+#   series      the names of the operators' patches, in the order in which they apply
+#   series-rig  the same of those for the rig and the tests, which come on top
+#   *.patch     as `git format-patch` writes them; the rig's are in rig/
+#   archive     the version of Debian's source package that is built by default
 #
 # Beside the series, devices.mak lists the devices to build, and
 # repacked/SERIES.patch lets QEMU build from a distribution's source without
 # binary blobs: it is applied on unpacking, to such a source only.
 #
-# A prepared tree is build/qemu/SERIES/src; next to it is patches.git, a git
-# repository of the tree (not inside it: QEMU's configure behaves differently
-# in a git checkout).  Its tag "upstream" is the unpatched source; each patch
-# is one commit on top.
+# A prepared tree is build/qemu/TREE/src, where TREE is SERIES, or SERIES-rig if
+# it has the rig's patches as well; next to it is patches.git, a git repository
+# of the tree (not inside it: QEMU's configure behaves differently in a git
+# checkout).  Its tag "upstream" is the unpatched source; each patch is one
+# commit on top, and the tag "operators" is the last of the operators'.
 
 QEMU_PATCHES=$COIOMMU_TOP/qemu-patches
 # shellcheck disable=SC2034  # used by the scripts
@@ -50,9 +52,11 @@ qemu_require_series() {
             "$(qemu_series_list | paste -sd ' ')."
 }
 
-# The names of a series' patches, in order.
+# qemu_patch_names TREE: the names of its patches, in order.
 qemu_patch_names() {
-    sed 's/#.*//; /^[[:space:]]*$/d' "$QEMU_PATCHES/$1/series"
+    local folder=$QEMU_PATCHES/${1%-rig} lists=(series)
+    [ "$1" = "${1%-rig}" ] || lists+=(series-rig)
+    (cd "$folder" && sed 's/#.*//; /^[[:space:]]*$/d' "${lists[@]}")
 }
 
 qemu_dir() {
@@ -88,13 +92,13 @@ qemu_import() {
     qemu_git "$dir" tag upstream
 }
 
-# qemu_apply DIR SERIES [COUNT]: put DIR/src to the unpatched state and apply
-# the series' patches (only the first COUNT).  git accepts a patch only where
+# qemu_apply DIR TREE [COUNT]: put DIR/src to the unpatched state and apply
+# the tree's patches (only the first COUNT).  git accepts a patch only where
 # all of its context is found unchanged: there is no fuzz.  Nothing made by
 # hand is lost: changes that aren't committed are refused, and the branch
 # "previous" keeps the commits that were there.
 qemu_apply() {
-    local dir=$1 series=$2 count=${3:-999} name
+    local dir=$1 tree=$2 count=${3:-999} name
     if [ -d "$dir/patches.git/rebase-apply" ]; then
         qemu_git "$dir" am -q --abort
     fi
@@ -104,20 +108,23 @@ qemu_apply() {
             "--git-dir=$dir/patches.git reset --hard"
     qemu_git "$dir" branch -q -f previous HEAD
     qemu_git "$dir" reset -q --hard upstream
-    for name in $(qemu_patch_names "$series" | head -n "$count"); do
+    for name in $(qemu_patch_names "$tree" | head -n "$count"); do
         echo "applying $name"
         qemu_git "$dir" am -q --keep-cr --no-3way \
-            --committer-date-is-author-date "$QEMU_PATCHES/$series/$name"
+            --committer-date-is-author-date "$QEMU_PATCHES/${tree%-rig}/$name"
+        [[ $name = rig/* ]] || qemu_git "$dir" tag -f operators
     done
 }
 
-# qemu_export DIR OUT: write the commits since "upstream" as a series to OUT.
+# qemu_export DIR OUT [rig]: write the commits since "upstream" as a series to OUT, or
+# those since "operators" as the rig's.
 qemu_export() {
-    local dir=$1 out=$2
-    mkdir -p "$out"
+    local dir=$1 out=$2 base=upstream folder=. list=series
+    [ -z "${3:-}" ] || base=operators folder=rig list=series-rig
+    mkdir -p "$out/$folder"
     qemu_git "$dir" format-patch -q --zero-commit -N --no-signature \
-        --abbrev=12 --no-renames -o "$out" upstream..HEAD
-    (cd "$out" && printf '%s\n' [0-9]*.patch) >"$out/series"
+        --abbrev=12 --no-renames -o "$out/$folder" "$base..HEAD"
+    (cd "$out" && find "$folder" -name '*.patch' | sed 's|^\./||' | sort) >"$out/$list"
 }
 
 # --- Building ---------------------------------------------------------------

@@ -36,8 +36,8 @@ RIG_GUEST_FILES="$RIG_SCRIPTS/guest-tests.sh $RIG_SCRIPTS/guest-dhcp"
 RIG_FIRMWARE="seabios/bios-256k.bin qemu/pvh.bin qemu/linuxboot_dma.bin
     qemu/kvmvapic.bin"
 
-# The QEMU of L0 and L1: what scripts/qemu-build printed.
-RIG_QEMU=${RIG_QEMU:-$COIOMMU_BUILD/qemu/10.2/obj/qemu-system-x86_64}
+# The QEMU of L0 and L1: what scripts/qemu-build --rig printed.
+RIG_QEMU=${RIG_QEMU:-$COIOMMU_BUILD/qemu/10.2-rig/obj/qemu-system-x86_64}
 
 # The address at which L0's slirp offers net-peer.sh to the guest.
 RIG_PEER=10.0.2.100

@@ -13,7 +13,7 @@ lab_ready() {
     local module kver
     kver=$(kernel_default)
     module=$("$COIOMMU_TOP/scripts/guest-build" --image "$kver")
-    RIG_QEMU=$("$COIOMMU_TOP/scripts/qemu-build")
+    RIG_QEMU=$("$COIOMMU_TOP/scripts/qemu-build" --rig)
     need_packages rig
     rig_lock
     rig_guest_image "$kver" "$module"
