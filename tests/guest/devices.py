@@ -115,4 +115,34 @@ def quota(scenario):
         finish(vm, nvme, edu)
 
 
-SCENARIOS = [drivers, hotplug, force, unpin, quota]
+def late_cpu(scenario):
+    """A CPU that comes online late, goes and comes again, maps like the other."""
+    with scenario.boot("nvme,serial=1,drive=disk", args="maxcpus=1") as vm:
+        online = "/sys/devices/system/cpu/cpu1/online"
+        vm.load()
+        vm.run("modprobe nvme")
+        nvme, = vm.address("1b36:0010")
+        check_disk(vm)
+        for _ in range(2):
+            check(vm.output(f"cat {online}").strip() == "0", "one CPU is online")
+            vm.run(f"echo 1 >{online}")
+            for mask in (1, 2):
+                before = vm.table()["mappings"]
+                vm.run(f"taskset {mask} dd if=/dev/urandom of=/tmp/data bs=64k "
+                       "count=32 2>/dev/null")
+                vm.run(f"taskset {mask} dd if=/tmp/data of=/dev/nvme0n1 bs=64k "
+                       "conv=fsync 2>/dev/null")
+                vm.run("echo 3 >/proc/sys/vm/drop_caches")
+                vm.run(f"taskset {3 - mask} dd if=/dev/nvme0n1 bs=64k count=32 "
+                       "2>/dev/null | cmp - /tmp/data")
+                check(vm.table()["mappings"] == before,
+                      "what one CPU maps, another unmaps")
+            vm.run(f"echo 0 >{online}")
+            check_disk(vm)
+        check_attached(vm, nvme)
+        check_pinned(vm)
+        vm.check_clean()
+        finish(vm, nvme)
+
+
+SCENARIOS = [drivers, hotplug, force, unpin, quota, late_cpu]
