@@ -87,6 +87,8 @@ struct coiommu_slots {
  * @dtt: the table
  * @slots: the request pages
  * @bus_nb: learns of drivers that bind to PCI devices
+ * @platform_nb: of those that bind to platform devices
+ * @auxiliary_nb: of those that bind to auxiliary devices
  * @lock: protects @devices and what struct coiommu_dev says it does.  Taken in
  *	process context, inside the lock of the device that binds or unbinds.
  * @going: the function is being unbound: no device is tracked any more, or
@@ -107,6 +109,8 @@ struct coiommu {
 	struct coiommu_dtt dtt;
 	struct coiommu_slots slots;
 	struct notifier_block bus_nb;
+	struct notifier_block platform_nb;
+	struct notifier_block auxiliary_nb;
 	struct mutex lock;	/* @devices and their state */
 	bool going;
 	struct list_head devices;
@@ -119,7 +123,11 @@ struct coiommu {
 };
 
 /**
- * struct coiommu_dev - a PCI device that the host tracks
+ * struct coiommu_dev - a struct device whose mappings are counted
+ *
+ * That is a PCI function which the host tracks, or a child that maps for one
+ * (coiommu_children.c).
+ *
  * @coi: whose table the device's DMA is counted in
  * @direct_last: memory up to this address needs no call of the shadow if it is
  *	within the device's mask: the bus limit, or 0 if there is a range map or
@@ -134,11 +142,15 @@ struct coiommu {
  * @books: its mappings, one by one, or NULL; see coiommu_books.c.  Written
  *	without a driver only; a booked device is shadowed.
  * @saturated: the log has a line about a saturated count
- * @pdev: the device; a reference is held
+ * @dev: the device; a reference is held
+ * @pdev: the PCI function that does the DMA: @dev, or its ancestor
+ * @function: the context of the PCI function that does the DMA, to whose shadow
+ *	a reference is held; for the function itself this structure, without one
  * @node: in coiommu::devices
- * @held: a driver is bound or about to be; a module reference and a device link
- *	are held
- * @attached: between ATTACH and DETACH
+ * @held: a driver is bound or about to be; a module reference, and for a
+ *	function a device link, are held
+ * @attached: between ATTACH and DETACH; false for a child
+ * @given_up: no longer attached, though its driver is bound
  * @removed: unplugged; kept for unmaps that come late
  * @suspect: has been attached since the table was last known to be empty
  * @was_master: its last driver had left bus mastering on
@@ -154,14 +166,22 @@ struct coiommu_dev {
 	struct device shadow;
 	struct coiommu_books *books;
 	bool saturated;
+	struct device *dev;
 	struct pci_dev *pdev;
+	struct coiommu_dev *function;
 	struct list_head node;
 	bool held;
 	bool attached;
+	bool given_up;
 	bool removed;
 	bool suspect;
 	bool was_master;
 };
+
+static inline bool coiommu_is_child(const struct coiommu_dev *cdev)
+{
+	return cdev->function != cdev;
+}
 
 /* coiommu_pci.c */
 int coiommu_enable(struct coiommu *coi);
@@ -213,7 +233,29 @@ extern const struct dma_map_ops coiommu_dma_ops;
 void coiommu_dma_shadowed(struct coiommu_dev *cdev);
 int coiommu_dma_book(struct coiommu_dev *cdev);
 
+/* coiommu_children.c */
+struct pci_dev *coiommu_function_of(struct device *dev);
+int coiommu_children_init(struct coiommu *coi);
+void coiommu_children_exit(struct coiommu *coi);
+int coiommu_child_event(struct coiommu *coi, unsigned long event,
+			struct device *dev);
+struct device *coiommu_child_uncounted(struct pci_dev *pdev, bool bound);
+void coiommu_children_check(struct coiommu_dev *function);
+
+/* coiommu_context.c */
+struct coiommu_dev *coiommu_dev_find(struct coiommu *coi,
+				     const struct device *dev);
+struct coiommu_dev *coiommu_dev_new(struct coiommu *coi, struct device *dev,
+				    struct coiommu_dev *function);
+void coiommu_dev_take_ops(struct coiommu_dev *cdev);
+void coiommu_dev_drop(struct coiommu_dev *cdev);
+void coiommu_dev_refresh(struct coiommu_dev *cdev);
+
 /* coiommu_track.c */
+const char *coiommu_dev_count(struct coiommu_dev *function, struct device *dev);
+void coiommu_dev_give_up(struct coiommu_dev *function);
+void coiommu_dev_release(struct coiommu_dev *cdev);
+void coiommu_dev_remove(struct coiommu_dev *cdev);
 int coiommu_track_init(struct coiommu *coi);
 void coiommu_track_stop(struct coiommu *coi);
 void coiommu_track_exit(struct coiommu *coi);

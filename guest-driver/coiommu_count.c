@@ -19,6 +19,16 @@ static void report_saturated(struct coiommu_dev *cdev)
 	pci_warn(cdev->pdev, "coiommu: memory that it maps has a count at its limit, as some driver unmaps less than it maps; it stays pinned until all tracked devices are unbound\n");
 }
 
+/*
+ * Is what is counted to be pinned?  A function whose tracking has ended while
+ * its driver is bound (coiommu_dev_give_up()) needs no request: the host has
+ * pinned all memory for it, or keeps it from doing DMA.
+ */
+static bool wants_pins(const struct coiommu_dev *cdev)
+{
+	return !READ_ONCE(cdev->function->given_up);
+}
+
 /**
  * coiommu_count_slow - count a mapping that was tried inline, and have it pinned
  * @cdev: the device
@@ -38,6 +48,8 @@ int coiommu_count_slow(struct coiommu_dev *cdev, u64 addr, size_t size,
 		return ret;
 	if (ret & COIOMMU_GET_SATURATED)
 		report_saturated(cdev);
+	if (!wants_pins(cdev))
+		return 0;
 	ret = coiommu_pin(coi, addr, size);
 	if (ret)
 		coiommu_dtt_put(&coi->dtt, addr, size);
@@ -126,7 +138,7 @@ int coiommu_pin_counted_sg(struct coiommu_dev *cdev, struct scatterlist *sgl,
 {
 	if (flags & COIOMMU_GET_SATURATED)
 		report_saturated(cdev);
-	return coiommu_pin_sg(cdev->coi, sgl, nents);
+	return wants_pins(cdev) ? coiommu_pin_sg(cdev->coi, sgl, nents) : 0;
 }
 
 /**

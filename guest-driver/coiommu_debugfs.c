@@ -5,9 +5,9 @@
  *   dtt      the table as it is now: units with a count, the sum of the counts,
  *            units PINNED and ACCESSED, and the faults found in it
  *   requests the requests made so far
- *   devices  one line for each device seen: name, attached or detached, its
- *            driver, and whether mappings go the direct or the shadowed way,
- *            or are booked
+ *   devices  one line for each device seen: name; attached, detached, or the
+ *            PCI function that it maps for; its driver; and whether mappings go
+ *            the direct or the shadowed way, or are booked
  *
  * Nothing here costs the hot path anything: the table is scanned when read.
  */
@@ -71,6 +71,13 @@ static int requests_show(struct seq_file *m, void *unused)
 }
 DEFINE_SHOW_ATTRIBUTE(requests);
 
+static const char *state(const struct coiommu_dev *cdev)
+{
+	if (coiommu_is_child(cdev))
+		return pci_name(cdev->pdev);
+	return cdev->attached ? "attached" : "detached";
+}
+
 static int devices_show(struct seq_file *m, void *unused)
 {
 	struct coiommu *coi = m->private;
@@ -80,9 +87,8 @@ static int devices_show(struct seq_file *m, void *unused)
 	list_for_each_entry(cdev, &coi->devices, node) {
 		if (cdev->removed)
 			continue;
-		seq_printf(m, "%s %s %s %s\n", pci_name(cdev->pdev),
-			   cdev->attached ? "attached" : "detached",
-			   dev_driver_string(&cdev->pdev->dev),
+		seq_printf(m, "%s %s %s %s\n", dev_name(cdev->dev),
+			   state(cdev), dev_driver_string(cdev->dev),
 			   cdev->books ? "booked" :
 			   cdev->shadowed ? "shadowed" : "direct");
 	}

@@ -50,6 +50,13 @@ static struct device *shadow_for_alloc(struct device *dev)
 	return &cdev->shadow;
 }
 
+/* Some drivers bring the mask, or another one, in their probe (sdhci). */
+static struct device *shadow_for_map(struct coiommu_dev *cdev)
+{
+	WRITE_ONCE(cdev->shadow.dma_mask, cdev->dev->dma_mask);
+	return &cdev->shadow;
+}
+
 /* Would dma-direct return the physical address and do nothing else? */
 static __always_inline bool is_direct(struct coiommu_dev *cdev,
 				      struct device *dev, phys_addr_t phys,
@@ -120,7 +127,7 @@ void coiommu_dma_shadowed(struct coiommu_dev *cdev)
 	if (smp_load_acquire(&cdev->shadowed))
 		return;
 	install_sync(cdev);
-	compat_dev_clear_skip_sync(&cdev->pdev->dev);
+	compat_dev_clear_skip_sync(cdev->dev);
 	/* Release: pairs with the acquire above. */
 	smp_store_release(&cdev->shadowed, true);
 }
@@ -194,7 +201,7 @@ static noinline dma_addr_t map_by_shadow(struct coiommu_dev *cdev,
 					 enum dma_data_direction dir,
 					 unsigned long attrs)
 {
-	struct device *shadow = &cdev->shadow;
+	struct device *shadow = shadow_for_map(cdev);
 	dma_addr_t addr = compat_map_phys(shadow, phys, size, dir, attrs);
 
 	if (dma_mapping_error(shadow, addr))
@@ -341,7 +348,7 @@ static int map_sg_by_shadow(struct coiommu_dev *cdev, struct scatterlist *sgl,
 	struct scatterlist *sg;
 	int i, ret;
 
-	ret = dma_map_sgtable(&cdev->shadow, &table, dir, attrs);
+	ret = dma_map_sgtable(shadow_for_map(cdev), &table, dir, attrs);
 	if (ret)
 		return ret;
 	for_each_sg(sgl, sg, table.nents, i)

@@ -148,7 +148,8 @@ static u32 ring(struct coiommu_slots *slots, unsigned int cpu, u64 pages)
  * @opcode: COIOMMU_OP_PROBE, _ATTACH or _DETACH
  * @pdev: the endpoint
  *
- * Any context.  Returns the device's status.
+ * Any context.  Returns the device's status; without asking it
+ * COIOMMU_ST_NODEV if an endpoint number has no room for the PCI domain.
  */
 u32 coiommu_endpoint_request(struct coiommu *coi, u32 opcode,
 			     struct pci_dev *pdev)
@@ -159,6 +160,9 @@ u32 coiommu_endpoint_request(struct coiommu *coi, u32 opcode,
 	unsigned int cpu;
 	u32 status;
 
+	/* VMD's domains begin there: another endpoint would be named. */
+	if ((u32)pci_domain_nr(pdev->bus) > U16_MAX)
+		return COIOMMU_ST_NODEV;
 	/* The slot is this CPU's as long as interrupts are off. */
 	local_irq_save(flags);
 	cpu = smp_processor_id();

@@ -2,7 +2,7 @@
 /*
  * Trace events, below /sys/kernel/tracing/events/coiommu:
  *
- *   coiommu_map, coiommu_unmap   a piece of memory as the device sees it
+ *   coiommu_map, coiommu_unmap   a piece of memory as the PCI function sees it
  *   coiommu_request              each doorbell, with how long it took
  *   coiommu_attach, _detach      when a device's DMA begins to be tracked, ends
  *
@@ -18,7 +18,7 @@
 #include <linux/pci.h>
 #include <linux/tracepoint.h>
 
-#include "coiommu_abi.h"
+#include "coiommu.h"
 
 #ifndef COIOMMU_TRACE_HELPERS
 #define COIOMMU_TRACE_HELPERS
@@ -42,7 +42,7 @@ DECLARE_EVENT_CLASS(coiommu_mapping,
 	TP_fast_assign(
 		__entry->addr = addr;
 		__entry->size = size;
-		__entry->endpoint = coiommu_trace_endpoint(to_pci_dev(dev));
+		__entry->endpoint = coiommu_trace_endpoint(coiommu_function_of(dev));
 	),
 	TP_printk("%04x:%02x:%02x.%d addr=0x%llx size=%llu",
 		  __entry->endpoint >> 16, __entry->endpoint >> 8 & 0xff,

@@ -8,6 +8,8 @@
  * that has a driver already when this module loads has mappings that nobody
  * counted: it is left alone until it is bound anew, and a line says so.
  *
+ * So it is with the children of a device: coiommu_children.c.
+ *
  * DETACH comes after the driver is gone.  A driver may leave bus mastering on,
  * and QEMU would pin all memory for a device that may do DMA and is not attached:
  * so the bit is cleared first.  It is set again before the next driver that is
@@ -45,9 +47,8 @@
  */
 #include <linux/iommu.h>
 #include <linux/module.h>
-#include <linux/slab.h>
+#include <linux/platform_device.h>
 #include <linux/string.h>
-#include <linux/swiotlb.h>
 
 #include "coiommu.h"
 #include "coiommu_trace.h"
@@ -79,74 +80,20 @@ static bool name_in_list(const char *name, const char *list)
 	return false;
 }
 
-/* Frees the context when the last reference to the shadow goes. */
-static void shadow_release(struct device *shadow)
-{
-	struct coiommu_dev *cdev = container_of(shadow, struct coiommu_dev,
-						shadow);
-
-	kfree(cdev->books);
-	kfree(cdev);
-}
-
-/* Holds coi->lock. */
 static struct coiommu_dev *find_device(struct coiommu *coi,
 				       const struct pci_dev *pdev)
 {
-	struct coiommu_dev *cdev;
-
-	list_for_each_entry(cdev, &coi->devices, node)
-		if (cdev->pdev == pdev)
-			return cdev;
-	return NULL;
+	return coiommu_dev_find(coi, &pdev->dev);
 }
 
-static struct coiommu_dev *new_device(struct coiommu *coi,
-				      struct pci_dev *pdev)
-{
-	struct coiommu_dev *cdev = kzalloc(sizeof(*cdev), GFP_KERNEL);
-
-	if (!cdev)
-		return NULL;
-	cdev->ops = coiommu_dma_ops;
-	cdev->coi = coi;
-	cdev->pdev = pci_dev_get(pdev);
-	device_initialize(&cdev->shadow);
-	cdev->shadow.release = shadow_release;
-	if (dev_set_name(&cdev->shadow, "coiommu-%s", pci_name(pdev))) {
-		pci_dev_put(pdev);
-		put_device(&cdev->shadow);
-		return NULL;
-	}
-	list_add(&cdev->node, &coi->devices);
-	return cdev;
-}
-
-/* From here on the device's mappings are the kernel's.  Holds coi->lock. */
-static void take_ops(struct coiommu_dev *cdev)
-{
-	struct device *dev = &cdev->pdev->dev;
-
-	if (get_dma_ops(dev) == &cdev->ops)
-		set_dma_ops(dev, NULL);
-}
-
-/* Forget a device.  Holds coi->lock; nothing maps or unmaps any more. */
-static void drop_device(struct coiommu_dev *cdev)
-{
-	struct pci_dev *pdev = cdev->pdev;
-
-	list_del(&cdev->node);
-	put_device(&cdev->shadow);
-	pci_dev_put(pdev);
-}
-
-static bool any_attached(struct coiommu *coi)
+/* Is there a device that is attached, or has a driver whose maps we count? */
+static bool any_counted(struct coiommu *coi)
 {
 	struct coiommu_dev *cdev;
 
 	list_for_each_entry(cdev, &coi->devices, node)
-		if (cdev->attached)
+		if (cdev->attached || cdev->given_up ||
+		    (coiommu_is_child(cdev) && cdev->held))
 			return true;
 	return false;
 }
@@ -159,7 +106,7 @@ static void forget_mappings(struct coiommu *coi)
 {
 	struct coiommu_dev *cdev;
 
-	if (any_attached(coi))
+	if (any_counted(coi))
 		return;
 	if (!coiommu_dtt_mappings(&coi->dtt)) {
 		list_for_each_entry(cdev, &coi->devices, node)
@@ -203,31 +150,21 @@ static void close_books(struct coiommu_dev *cdev)
 			 left);
 }
 
-/*
- * Give the shadow all that dma-direct and swiotlb look at.  The streaming mask
- * and the segment limits are shared with the real device and follow it.
- */
-static void refresh_shadow(struct coiommu_dev *cdev)
+/* Does the driver that is about to bind do DMA without the DMA API? */
+static bool is_driver_managed(struct device *dev)
 {
-	struct device *dev = &cdev->pdev->dev;
-	struct device *shadow = &cdev->shadow;
+	if (dev_is_pci(dev))
+		return to_pci_driver(dev->driver)->driver_managed_dma;
+	return dev_is_platform(dev) &&
+	       to_platform_driver(dev->driver)->driver_managed_dma;
+}
 
-	shadow->dma_mask = dev->dma_mask;
-	shadow->dma_parms = dev->dma_parms;
-	shadow->coherent_dma_mask = dev->coherent_dma_mask;
-	shadow->bus_dma_limit = dev->bus_dma_limit;
-	shadow->dma_range_map = dev->dma_range_map;
-#ifdef CONFIG_SWIOTLB
-	shadow->dma_io_tlb_mem = dev->dma_io_tlb_mem;
-#endif
-	set_dev_node(shadow, dev_to_node(dev));
+static bool has_bound_child(struct pci_dev *pdev)
+{
+	struct device *child = coiommu_child_uncounted(pdev, true);
 
-	cdev->direct_last = dev->bus_dma_limit ?: U64_MAX;
-	if (dev->dma_range_map || is_swiotlb_force_bounce(shadow) ||
-	    cdev->books) {
-		cdev->direct_last = 0;
-		coiommu_dma_shadowed(cdev);
-	}
+	put_device(child);
+	return child;
 }
 
 /* Why the device's DMA addresses are not ours to count, or NULL. */
@@ -236,15 +173,17 @@ static const char *why_not(struct coiommu_dev *cdev, struct device *dev)
 	const struct dma_map_ops *ops = get_dma_ops(dev);
 	struct iommu_domain *domain = iommu_get_domain_for_dev(dev);
 
-	if (to_pci_driver(dev->driver)->driver_managed_dma)
+	if (is_driver_managed(dev))
 		return "its driver does DMA past the DMA API";
 	if (name_in_list(dev->driver->name, skip))
 		return "its driver is in the module's skip list";
 	if (compat_dev_dma_iommu(dev) ||
 	    (domain && domain->type != IOMMU_DOMAIN_IDENTITY))
 		return "it is behind another IOMMU";
-	if (ops && !(cdev && ops == &cdev->ops))
+	if (ops && ops != &cdev->ops)
 		return "it has other DMA operations";
+	if (!coiommu_is_child(cdev) && has_bound_child(cdev->pdev))
+		return "a child that may do DMA for it has a driver already";
 	return NULL;
 }
 
@@ -257,7 +196,8 @@ static const char *hold(struct coiommu_dev *cdev)
 {
 	if (!try_module_get(THIS_MODULE))
 		return "the module is being unloaded";
-	if (!device_link_add(&cdev->pdev->dev, &cdev->coi->pdev->dev,
+	if (!coiommu_is_child(cdev) &&
+	    !device_link_add(cdev->dev, &cdev->coi->pdev->dev,
 			     DL_FLAG_STATELESS)) {
 		module_put(THIS_MODULE);
 		return "no device link";
@@ -269,7 +209,8 @@ static const char *hold(struct coiommu_dev *cdev)
 /* Undo hold().  Holds coi->lock. */
 static void release(struct coiommu_dev *cdev)
 {
-	device_link_remove(&cdev->pdev->dev, &cdev->coi->pdev->dev);
+	if (!coiommu_is_child(cdev))
+		device_link_remove(cdev->dev, &cdev->coi->pdev->dev);
 	cdev->held = false;
 	module_put(THIS_MODULE);
 }
@@ -279,30 +220,43 @@ static size_t max_mapping(struct coiommu *coi)
 	return min_t(u64, readq(coi->regs + COIOMMU_REG_MAX_MAPPING), SIZE_MAX);
 }
 
+/* From here on each mapping of the device is counted.  Holds coi->lock. */
+static void install(struct coiommu_dev *cdev)
+{
+	cdev->suspect = true;
+	cdev->saturated = false;
+	cdev->max_mapping = max_mapping(cdev->coi);
+	set_dma_ops(cdev->dev, &cdev->ops);
+	/* A flag from the time without operations would be stale. */
+	if (cdev->shadowed)
+		compat_dev_clear_skip_sync(cdev->dev);
+}
+
+static const char *attach_status_name(u32 status)
+{
+	if (status == COIOMMU_ST_UNSUPPORTED)
+		return "the host knows that it does DMA past the DMA API";
+	return coiommu_status_name(status);
+}
+
 /* ATTACH; returns why it was refused, or NULL.  Holds coi->lock. */
 static const char *begin(struct coiommu *coi, struct coiommu_dev *cdev)
 {
 	struct pci_dev *pdev = cdev->pdev;
 	u32 status;
 
-	refresh_shadow(cdev);
+	coiommu_dev_refresh(cdev);
 	if (!coiommu_pm_link(coi, pdev))
 		return "no device link";
 	status = coiommu_endpoint_request(coi, COIOMMU_OP_ATTACH, pdev);
 	trace_coiommu_attach(pdev, status);
 	if (status != COIOMMU_ST_OK) {
 		coiommu_pm_unlink(coi, pdev);
-		return coiommu_status_name(status);
+		return attach_status_name(status);
 	}
 
-	cdev->suspect = true;
-	cdev->saturated = false;
-	cdev->max_mapping = max_mapping(coi);
 	cdev->attached = true;
-	set_dma_ops(&pdev->dev, &cdev->ops);
-	/* A flag from the time without operations would be stale. */
-	if (cdev->shadowed)
-		compat_dev_clear_skip_sync(&pdev->dev);
+	install(cdev);
 	if (cdev->was_master)
 		pci_set_master(pdev);
 	return NULL;
@@ -320,7 +274,7 @@ static const char *try_attach(struct coiommu *coi, struct pci_dev *pdev)
 	if (coi->going)
 		return "coIOMMU is being unbound";
 	if (!cdev)
-		cdev = new_device(coi, pdev);
+		cdev = coiommu_dev_new(coi, &pdev->dev, NULL);
 	if (!cdev)
 		return "out of memory";
 	reason = hold(cdev);
@@ -355,7 +309,7 @@ static void attach(struct coiommu *coi, struct pci_dev *pdev)
 		return;
 	cdev->was_master = false;
 	if (!driver->driver_managed_dma)
-		take_ops(cdev);
+		coiommu_dev_take_ops(cdev);
 }
 
 /*
@@ -372,35 +326,96 @@ static void clear_master(struct coiommu_dev *cdev)
 		pci_clear_master(cdev->pdev);
 }
 
-/* The driver is gone.  Holds the device's lock and coi->lock. */
-static void detach(struct coiommu *coi, struct pci_dev *pdev)
+/* DETACH.  Holds coi->lock. */
+static void end_tracking(struct coiommu_dev *cdev)
 {
-	struct coiommu_dev *cdev = find_device(coi, pdev);
+	struct pci_dev *pdev = cdev->pdev;
 	u32 status;
 
-	if (!cdev || !cdev->held)
+	status = coiommu_endpoint_request(cdev->coi, COIOMMU_OP_DETACH, pdev);
+	trace_coiommu_detach(pdev, status);
+	if (status != COIOMMU_ST_OK)
+		pci_warn(pdev, "coiommu: end of tracking refused: %s\n",
+			 coiommu_status_name(status));
+	cdev->attached = false;
+	coiommu_pm_unlink(cdev->coi, pdev);
+}
+
+/**
+ * coiommu_dev_release - a device's driver is gone
+ * @cdev: its context; its operations stay, and count what is freed late
+ *
+ * Holds coi->lock, and the device's lock if it is a function.  The module may be
+ * unloaded as soon as coi->lock is released.
+ */
+void coiommu_dev_release(struct coiommu_dev *cdev)
+{
+	const bool counted = cdev->attached || cdev->given_up ||
+			     coiommu_is_child(cdev);
+
+	if (!cdev->held)
 		return;
 	if (cdev->attached) {
 		clear_master(cdev);
-		status = coiommu_endpoint_request(coi, COIOMMU_OP_DETACH, pdev);
-		trace_coiommu_detach(pdev, status);
-		if (status != COIOMMU_ST_OK)
-			pci_warn(pdev, "coiommu: end of tracking refused: %s\n",
-				 coiommu_status_name(status));
-		cdev->attached = false;
-		coiommu_pm_unlink(coi, pdev);
-		/* The core has freed it. */
-		cdev->shadow.dma_range_map = NULL;
-		close_books(cdev);
-		forget_soon(coi);
+		end_tracking(cdev);
 	}
 	release(cdev);
+	if (!counted)
+		return;
+	WRITE_ONCE(cdev->given_up, false);
+	/* The core has freed it. */
+	cdev->shadow.dma_range_map = NULL;
+	close_books(cdev);
+	forget_soon(cdev->coi);
+}
+
+/**
+ * coiommu_dev_give_up - end the tracking of a function that has its driver
+ * @function: its context, attached
+ *
+ * What is mapped stays counted.  The host has all memory pinned for the function,
+ * or keeps it from doing DMA, before this returns.  Holds coi->lock.
+ */
+void coiommu_dev_give_up(struct coiommu_dev *function)
+{
+	end_tracking(function);
+	/* Not before: a mapping would go on without waiting for its pin. */
+	WRITE_ONCE(function->given_up, true);
+}
+
+/**
+ * coiommu_dev_count - count what a child maps for a function
+ * @function: the function's context, attached
+ * @dev: a child to which a driver is about to bind
+ *
+ * Holds the lock of @dev and coi->lock.  Returns NULL, or what is in the way: the
+ * function may be attached no longer then.  coiommu_dev_release() is to be called
+ * when the driver has gone, if @dev has got a context.
+ */
+const char *coiommu_dev_count(struct coiommu_dev *function, struct device *dev)
+{
+	struct coiommu_dev *cdev = coiommu_dev_find(function->coi, dev);
+	const char *reason;
+
+	/* Operations that were copied count already. */
+	if (get_dma_ops(dev) == &function->ops)
+		return NULL;
+	if (!cdev)
+		cdev = coiommu_dev_new(function->coi, dev, function);
+	if (!cdev)
+		return "out of memory";
+	reason = hold(cdev) ?: why_not(cdev, dev);
+	if (reason)
+		return reason;
+	coiommu_dev_refresh(cdev);
+	install(cdev);
+	return NULL;
 }
 
 /* Does anything but us keep an unplugged device?  Only that can unmap. */
 static bool is_used(const struct coiommu_dev *cdev)
 {
-	return kref_read(&cdev->pdev->dev.kobj.kref) > 1;
+	return kref_read(&cdev->dev->kobj.kref) > 1;
 }
 
 /*
@@ -423,7 +438,7 @@ static void reap(struct work_struct *work)
 			again = true;
 			continue;
 		}
-		drop_device(cdev);
+		coiommu_dev_drop(cdev);
 		dropped = true;
 	}
 	/* With the last device its unmaps are over. */
@@ -434,36 +449,47 @@ static void reap(struct work_struct *work)
 		schedule_delayed_work(&coi->reap, REAP_INTERVAL);
 }
 
-/* The device is unplugged.  Holds coi->lock. */
-static void remove_device(struct coiommu *coi, struct pci_dev *pdev)
+/**
+ * coiommu_dev_remove - a device is unplugged
+ * @cdev: its context
+ *
+ * Holds coi->lock.
+ */
+void coiommu_dev_remove(struct coiommu_dev *cdev)
 {
-	struct coiommu_dev *cdev = find_device(coi, pdev);
-
-	detach(coi, pdev);
-	if (!cdev)
-		return;
+	coiommu_dev_release(cdev);
 	cdev->removed = true;
-	schedule_delayed_work(&coi->reap, 0);
+	schedule_delayed_work(&cdev->coi->reap, 0);
 }
 
 static int bus_event(struct notifier_block *nb, unsigned long event, void *data)
 {
 	struct coiommu *coi = container_of(nb, struct coiommu, bus_nb);
 	struct pci_dev *pdev = to_pci_dev(data);
+	struct coiommu_dev *cdev;
 
 	if (pdev == coi->pdev)
 		return NOTIFY_DONE;
+	if (coiommu_function_of(data) != pdev)
+		return coiommu_child_event(coi, event, data);
 	mutex_lock(&coi->lock);
+	cdev = find_device(coi, pdev);
 	switch (event) {
 	case BUS_NOTIFY_BIND_DRIVER:
 		attach(coi, pdev);
 		break;
+	case BUS_NOTIFY_BOUND_DRIVER:
+		if (cdev)
+			coiommu_children_check(cdev);
+		break;
 	case BUS_NOTIFY_DRIVER_NOT_BOUND:
 	case BUS_NOTIFY_UNBOUND_DRIVER:
-		detach(coi, pdev);
+		if (cdev)
+			coiommu_dev_release(cdev);
 		break;
 	case BUS_NOTIFY_REMOVED_DEVICE:
-		remove_device(coi, pdev);
+		if (cdev)
+			coiommu_dev_remove(cdev);
 		break;
 	}
 	mutex_unlock(&coi->lock);
@@ -509,9 +535,14 @@ int coiommu_track_init(struct coiommu *coi)
 	INIT_DELAYED_WORK(&coi->forget, forget);
 	INIT_DELAYED_WORK(&coi->reap, reap);
 	coi->bus_nb.notifier_call = bus_event;
-	ret = bus_register_notifier(&pci_bus_type, &coi->bus_nb);
+	ret = coiommu_children_init(coi);
 	if (ret)
 		return ret;
+	ret = bus_register_notifier(&pci_bus_type, &coi->bus_nb);
+	if (ret) {
+		coiommu_children_exit(coi);
+		return ret;
+	}
 	for_each_pci_dev(pdev)
 		report_bound(coi, pdev);
 	return 0;
@@ -525,7 +556,7 @@ static struct pci_dev *find_held(struct coiommu *coi)
 
 	mutex_lock(&coi->lock);
 	list_for_each_entry(cdev, &coi->devices, node)
-		if (cdev->held) {
+		if (cdev->held && !coiommu_is_child(cdev)) {
 			pdev = pci_dev_get(cdev->pdev);
 			break;
 		}
@@ -553,6 +584,7 @@ void coiommu_track_stop(struct coiommu *coi)
 		pci_dev_put(pdev);
 	}
 	bus_unregister_notifier(&pci_bus_type, &coi->bus_nb);
+	coiommu_children_exit(coi);
 }
 
 /**
@@ -567,11 +599,14 @@ void coiommu_track_exit(struct coiommu *coi)
 	cancel_delayed_work_sync(&coi->reap);
 	mutex_lock(&coi->lock);
 	list_for_each_entry(cdev, &coi->devices, node)
-		take_ops(cdev);
+		coiommu_dev_take_ops(cdev);
 	/* An unmap that comes late may be in the operations at this moment. */
 	compat_synchronize_ops();
-	list_for_each_entry_safe(cdev, next, &coi->devices, node)
-		drop_device(cdev);
+	list_for_each_entry_safe(cdev, next, &coi->devices, node) {
+		/* A child that has outlived its function's driver. */
+		coiommu_dev_release(cdev);
+		coiommu_dev_drop(cdev);
+	}
 	forget_mappings(coi);
 	mutex_unlock(&coi->lock);
 }

@@ -11,6 +11,7 @@
 #include <linux/dma-map-ops.h>
 #include <linux/dma-mapping.h>
 #include <linux/mm.h>
+#include <linux/pci.h>
 #include <linux/rcupdate.h>
 
 /* CONFIG_DMA_OPS until 6.11, CONFIG_ARCH_HAS_DMA_OPS since. */
@@ -32,6 +33,19 @@ static inline bool compat_dev_dma_iommu(struct device *dev)
 #else
 	return false;
 #endif
+}
+
+/*
+ * The function whose requester ID a PCI device's DMA has.  As the kernel's
+ * pci_real_dma_dev(), which is not exported.
+ */
+static inline struct pci_dev *compat_real_dma_dev(struct pci_dev *pdev)
+{
+#if defined(CONFIG_X86) && IS_ENABLED(CONFIG_VMD)
+	if (is_vmd(pdev->bus))
+		return to_pci_sysdata(pdev->bus)->vmd_dev;
+#endif
+	return pdev;
 }
 
 /*

@@ -13,6 +13,7 @@ reach only what is pinned, so wrong data or a fault shows a missing pin.
 import sys
 import tempfile
 
+import children
 import devices
 import dma_api
 import fallback
@@ -28,7 +29,7 @@ import watch
 from checks import Scenario
 from guest import Failure
 
-MODULES = [devices, dma_api, fallback, faults, iommu, kexec, life,
+MODULES = [children, devices, dma_api, fallback, faults, iommu, kexec, life,
            lifecycle, power, security, stress, watch]
 
 

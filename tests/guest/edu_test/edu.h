@@ -15,6 +15,8 @@
  * @lock: one test at a time
  * @page: what "hold" has mapped, or NULL
  * @held: its DMA addresses
+ * @child_result: what the probe of a child's driver came to
+ * @odd: the child on a bus of its own, or NULL
  */
 struct edu {
 	struct pci_dev *pdev;
@@ -22,6 +24,8 @@ struct edu {
 	struct mutex lock;	/* one test at a time */
 	struct page *page;
 	dma_addr_t held[3];
+	int child_result;
+	struct device *odd;
 };
 
 /* The error of a test, with the reason in the kernel's log. */
@@ -38,10 +42,22 @@ extern unsigned long phys;
 int transfer(struct edu *edu, dma_addr_t addr, size_t size, bool to_ram);
 
 void late_unmap(void);
+int edu_child_use(struct edu *edu, struct device *dev);
+int edu_child_odd(struct edu *edu);
+int edu_children_init(void);
+void edu_children_exit(void);
+int edu_vmd_init(void);
+void edu_vmd_exit(void);
 
 int test_alloc(struct edu *edu);
 int test_bounce(struct edu *edu);
 int test_bounce_list(struct edu *edu);
+int test_child_auxiliary(struct edu *edu);
+int test_child_drop(struct edu *edu);
+int test_child_foreign(struct edu *edu);
+int test_child_keep(struct edu *edu);
+int test_child_platform(struct edu *edu);
+int test_child_vmd(struct edu *edu);
 int test_hold(struct edu *edu);
 int test_late(struct edu *edu);
 int test_leak(struct edu *edu);

@@ -27,6 +27,7 @@
  *   twice     a driver's bug: unmap more than was mapped
  *   limit     map one page more often than can be counted
  *   shrink    a driver's bug: unmap less than was mapped
+ *   child_*   children that map with a struct device of their own (edu_child.c)
  */
 #include <linux/delay.h>
 #include <linux/module.h>
@@ -68,6 +69,10 @@ MODULE_PARM_DESC(keep_master, "leave the bus-master bit set at remove");
 static bool no_master;
 module_param(no_master, bool, 0644);
 MODULE_PARM_DESC(no_master, "rely on a bus-master bit that is set already");
+
+static bool odd_child;
+module_param(odd_child, bool, 0644);
+MODULE_PARM_DESC(odd_child, "make a child on a bus of its own in probe");
 
 /**
  * transfer - have the device copy between its buffer and memory
@@ -116,6 +121,12 @@ static const struct {
 	{ "twice", test_twice },
 	{ "limit", test_limit },
 	{ "shrink", test_shrink },
+	{ "child_platform", test_child_platform },
+	{ "child_auxiliary", test_child_auxiliary },
+	{ "child_vmd", test_child_vmd },
+	{ "child_foreign", test_child_foreign },
+	{ "child_keep", test_child_keep },
+	{ "child_drop", test_child_drop },
 };
 
 static ssize_t run_store(struct device *dev, struct device_attribute *attr,
@@ -173,13 +184,15 @@ static int edu_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 		pcim_pin_device(pdev);
 		return -EPROBE_DEFER;
 	}
-	return 0;
+	return odd_child ? edu_child_odd(edu) : 0;
 }
 
 static void edu_remove(struct pci_dev *pdev)
 {
 	struct edu *edu = pci_get_drvdata(pdev);
 
+	if (edu->odd)
+		device_unregister(edu->odd);
 	if (edu->page)
 		test_release(edu);
 	if (keep_master)
@@ -229,13 +242,22 @@ static struct pci_driver plain_driver = {
 
 static int __init edu_init(void)
 {
-	int ret = pci_register_driver(&edu_driver);
+	int ret = edu_children_init();
 
 	if (ret)
 		return ret;
+	ret = pci_register_driver(&edu_driver);
+	if (ret)
+		goto err_children;
 	ret = pci_register_driver(&plain_driver);
 	if (ret)
-		pci_unregister_driver(&edu_driver);
+		goto err_driver;
+	return 0;
+
+err_driver:
+	pci_unregister_driver(&edu_driver);
+err_children:
+	edu_children_exit();
 	return ret;
 }
 module_init(edu_init);
@@ -244,6 +266,7 @@ static void __exit edu_exit(void)
 {
 	pci_unregister_driver(&plain_driver);
 	pci_unregister_driver(&edu_driver);
+	edu_children_exit();
 	late_unmap();
 }
 module_exit(edu_exit);

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * struct coiommu_dev, the context of a device: made and found, and dropped.  From
+ * when to when it counts is said in coiommu_track.c.
+ */
+#include <linux/slab.h>
+#include <linux/swiotlb.h>
+
+#include "coiommu.h"
+
+/* Frees the context when the last reference to the shadow goes. */
+static void shadow_release(struct device *shadow)
+{
+	struct coiommu_dev *cdev = container_of(shadow, struct coiommu_dev,
+						shadow);
+
+	if (coiommu_is_child(cdev))
+		put_device(&cdev->function->shadow);
+	kfree(cdev->books);
+	kfree(cdev);
+}
+
+/**
+ * coiommu_dev_find - the context of a device, or NULL
+ * @coi: the function; its lock is held
+ * @dev: a device
+ */
+struct coiommu_dev *coiommu_dev_find(struct coiommu *coi,
+				     const struct device *dev)
+{
+	struct coiommu_dev *cdev;
+
+	list_for_each_entry(cdev, &coi->devices, node)
+		if (cdev->dev == dev)
+			return cdev;
+	return NULL;
+}
+
+/**
+ * coiommu_dev_new - make a context
+ * @coi: the function; its lock is held
+ * @dev: a device without a context
+ * @function: the context of the function that it maps for, or NULL if it is one
+ *
+ * Returns it, or NULL.
+ */
+struct coiommu_dev *coiommu_dev_new(struct coiommu *coi, struct device *dev,
+				    struct coiommu_dev *function)
+{
+	struct coiommu_dev *cdev = kzalloc(sizeof(*cdev), GFP_KERNEL);
+
+	if (!cdev)
+		return NULL;
+	cdev->ops = coiommu_dma_ops;
+	cdev->coi = coi;
+	cdev->dev = get_device(dev);
+	cdev->function = function ?: cdev;
+	cdev->pdev = function ? function->pdev : to_pci_dev(dev);
+	if (function)
+		get_device(&function->shadow);
+	device_initialize(&cdev->shadow);
+	cdev->shadow.release = shadow_release;
+	if (dev_set_name(&cdev->shadow, "coiommu-%s", dev_name(dev))) {
+		put_device(dev);
+		put_device(&cdev->shadow);
+		return NULL;
+	}
+	list_add(&cdev->node, &coi->devices);
+	return cdev;
+}
+
+/**
+ * coiommu_dev_take_ops - from here on the device's mappings are the kernel's
+ * @cdev: its context
+ *
+ * Holds coi->lock.
+ */
+void coiommu_dev_take_ops(struct coiommu_dev *cdev)
+{
+	struct device *dev = cdev->dev;
+
+	if (get_dma_ops(dev) == &cdev->ops)
+		set_dma_ops(dev, NULL);
+}
+
+/**
+ * coiommu_dev_drop - forget a device
+ * @cdev: its context
+ *
+ * Holds coi->lock; nothing maps or unmaps any more.
+ */
+void coiommu_dev_drop(struct coiommu_dev *cdev)
+{
+	struct device *dev = cdev->dev;
+
+	list_del(&cdev->node);
+	put_device(&cdev->shadow);
+	put_device(dev);
+}
+
+/**
+ * coiommu_dev_refresh - give the shadow all that dma-direct and swiotlb look at
+ * @cdev: the context; a driver is about to bind
+ *
+ * The streaming mask and the segment limits are shared with the real device and
+ * follow it.
+ */
+void coiommu_dev_refresh(struct coiommu_dev *cdev)
+{
+	struct device *dev = cdev->dev;
+	struct device *shadow = &cdev->shadow;
+
+	shadow->dma_mask = dev->dma_mask;
+	shadow->dma_parms = dev->dma_parms;
+	shadow->coherent_dma_mask = dev->coherent_dma_mask;
+	shadow->bus_dma_limit = dev->bus_dma_limit;
+	shadow->dma_range_map = dev->dma_range_map;
+#ifdef CONFIG_SWIOTLB
+	shadow->dma_io_tlb_mem = dev->dma_io_tlb_mem;
+#endif
+	set_dev_node(shadow, dev_to_node(dev));
+
+	cdev->direct_last = dev->bus_dma_limit ?: U64_MAX;
+	if (dev->dma_range_map || is_swiotlb_force_bounce(shadow) ||
+	    cdev->books) {
+		cdev->direct_last = 0;
+		coiommu_dma_shadowed(cdev);
+	}
+}
