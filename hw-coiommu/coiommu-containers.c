@@ -276,6 +276,15 @@ static void member_unmap(CoiommuState *s, CoiommuMember *member, hwaddr iova,
     }
 }
 
+/*
+ * A server can answer whatever it likes.  Above us these would be a success, a
+ * request to come back, and the quota.
+ */
+static int map_error(int ret)
+{
+    return ret > 0 || ret == -EAGAIN || ret == -EDQUOT ? -EIO : ret;
+}
+
 static int member_map(CoiommuState *s, CoiommuMember *member,
                       const CoiommuExtent *piece)
 {
@@ -297,7 +306,7 @@ static int member_map(CoiommuState *s, CoiommuMember *member,
 
         member_unmap(s, member, piece->gpa, piece->size, silent ? 1 : 2);
     }
-    return ret;
+    return map_error(ret);
 }
 
 int coiommu_containers_map_in(CoiommuState *s, CoiommuMember *member,

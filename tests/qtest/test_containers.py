@@ -229,6 +229,22 @@ def test_stuck_ram_gone(t):
         settled(t, machine, guest, {})
 
 
+# ---- Servers that answer nonsense ----
+
+def test_map_nonsense(t):
+    """An error of theirs is no success, and asks for nothing."""
+    with two_devices(t) as machine:
+        guest = ready(t, machine, endpoints=(FIRST, SECOND))
+        for error in (errno.EAGAIN, errno.EDQUOT, 0xffffffff):
+            for server in machine.servers:
+                server.fail_nth(1, error)
+                t.equal(guest.pin((BASE >> 12, 1)), (ABI.ST_IO, 0), "PIN")
+                settled(t, machine, guest, {})
+                forget(machine)
+        t.equal(guest.pin((BASE >> 12, 1)), (ABI.ST_OK, 1), "PIN")
+        settled(t, machine, guest, {BASE: BLOCK})
+
+
 # ---- Servers that die ----
 
 def poke(machine, devfn):
