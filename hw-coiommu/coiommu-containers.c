@@ -399,6 +399,20 @@ CoiommuMember *coiommu_containers_get(CoiommuState *s,
     return member_at(s, i);
 }
 
+CoiommuMember *coiommu_containers_find_dead(CoiommuState *s,
+                                            CoiommuContainer *container)
+{
+    guint i = member_index(s, container);
+
+    if (i == s->containers.members->len) {
+        return NULL;
+    }
+    if (coiommu_fence_is_gone(container)) {
+        member_die(s, member_at(s, i));
+    }
+    return is_dead(member_at(s, i)) ? member_at(s, i) : NULL;
+}
+
 void coiommu_containers_remove(CoiommuState *s, CoiommuContainer *container)
 {
     guint i = member_index(s, container);

@@ -76,6 +76,13 @@ CoiommuMember *coiommu_containers_get(CoiommuState *s,
 /* Forget a container, and what is unknown in it. */
 void coiommu_containers_remove(CoiommuState *s, CoiommuContainer *container);
 
+/*
+ * The member for a container that is dead, or whose server has gone since it
+ * was called the last time; else NULL.
+ */
+CoiommuMember *coiommu_containers_find_dead(CoiommuState *s,
+                                            CoiommuContainer *container);
+
 /* Nothing is unknown in a container that is dead.  Returns how many are. */
 unsigned coiommu_containers_bury(CoiommuState *s);
 

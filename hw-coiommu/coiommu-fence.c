@@ -12,6 +12,10 @@
  * The connection is shut down.  A server that was only slow sees that its
  * client has gone, and must let go of the client's memory, as at any other
  * disconnection.
+ *
+ * VFIO maps memory by itself, too: ROMs, and BARs that are RAM, wherever the
+ * guest puts them.  Should that fail it ends QEMU.  So the container becomes
+ * one of a class of ours, in which maps succeed and nothing is sent.
  */
 #include "qemu/osdep.h"
 #include "coiommu-fence.h"
@@ -99,6 +103,45 @@ static VFIODeviceIOOps fenced_ops = {
     .region_write = fenced_write,
 };
 
+static int fenced_map(const VFIOContainer *container, hwaddr iova,
+                      uint64_t size, void *vaddr, bool readonly,
+                      MemoryRegion *mr)
+{
+    return 0;
+}
+
+static int fenced_unmap(const VFIOContainer *container, hwaddr iova,
+                        uint64_t size, IOMMUTLBEntry *iotlb, bool unmap_all)
+{
+    return 0;
+}
+
+static void fenced_class_init(ObjectClass *klass, CoiommuClassData data)
+{
+    VFIOIOMMUClass *vioc = VFIO_IOMMU_CLASS(klass);
+
+    vioc->dma_map = fenced_map;
+    vioc->dma_unmap = fenced_unmap;
+    /* These would wait for answers. */
+    vioc->listener_begin = NULL;
+    vioc->listener_commit = NULL;
+}
+
+static const TypeInfo fenced_info = {
+    .name = "coiommu-fenced-container",
+    .parent = TYPE_VFIO_IOMMU_USER,
+    .class_init = fenced_class_init,
+};
+
+/* Made when it is needed: a QEMU without vfio-user lacks the parent. */
+static ObjectClass *fenced_class(void)
+{
+    if (!object_class_by_name(fenced_info.name)) {
+        type_register_static(&fenced_info);
+    }
+    return object_class_by_name(fenced_info.name);
+}
+
 void coiommu_fence_devices(CoiommuContainer *container)
 {
     VFIOUserProxy *proxy = fence_proxy(container);
@@ -110,6 +153,7 @@ void coiommu_fence_devices(CoiommuContainer *container)
         vbasedev->reset_works = false;
     }
     if (proxy) {
+        OBJECT(container)->class = fenced_class();
         qio_channel_shutdown(proxy->ioc, QIO_CHANNEL_SHUTDOWN_BOTH, NULL);
     }
 }

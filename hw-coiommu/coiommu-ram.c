@@ -223,6 +223,7 @@ static void ram_begin(MemoryListener *listener)
     CoiommuState *s = container_of(listener, CoiommuState, ram.listener);
 
     coiommu_gate_close(&s->gate);
+    coiommu_vfio_transaction(s);
     s->ram.changed = false;
     g_array_set_size(s->ram.pending, 0);
 }

@@ -241,11 +241,15 @@ void coiommu_vfio_unrealized(CoiommuState *s, DeviceState *dev)
 
 /* ---- Containers that die ---- */
 
-/* Cut its devices off, and tell of each. */
+/* Cut its devices off, and tell of each.  Once. */
 static void container_fence(CoiommuMember *member)
 {
     VFIODevice *vbasedev;
 
+    if (member->fenced) {
+        return;
+    }
+    member->fenced = true;
     QLIST_FOREACH(vbasedev, &member->container->device_list, container_next) {
         g_autofree char *name = qdev_get_human_name(vbasedev->dev);
 
@@ -267,14 +271,34 @@ static void died_bh(void *opaque)
     for (i = 0; i < s->containers.members->len; i++) {
         CoiommuMember *member = g_ptr_array_index(s->containers.members, i);
 
-        if (qatomic_read(&member->dead) && !member->fenced) {
-            member->fenced = true;
+        if (qatomic_read(&member->dead)) {
             container_fence(member);
         }
     }
     coiommu_containers_bury(s);
     coiommu_stuck_refresh(s);
     coiommu_gate_open(&s->gate);
+}
+
+/*
+ * By VFIO's list: a transaction may be part of the end of a container that is
+ * still in the record.
+ */
+void coiommu_vfio_transaction(CoiommuState *s)
+{
+    VFIOAddressSpace *space = s->unsettled ? NULL : vfio_space(s);
+    CoiommuContainer *container;
+
+    if (!space) {
+        return;
+    }
+    QLIST_FOREACH(container, &space->containers, next) {
+        CoiommuMember *member = coiommu_containers_find_dead(s, container);
+
+        if (member) {
+            container_fence(member);
+        }
+    }
 }
 
 void coiommu_vfio_died(CoiommuState *s)

@@ -572,6 +572,12 @@ void coiommu_vfio_unrealized(CoiommuState *s, DeviceState *dev);
  */
 void coiommu_vfio_update(CoiommuState *s);
 
+/*
+ * A memory transaction begins, in which VFIO must not call a container whose
+ * server has gone.  BQL, gate closed.
+ */
+void coiommu_vfio_transaction(CoiommuState *s);
+
 /* A container has died: see to its devices.  From any thread. */
 void coiommu_vfio_died(CoiommuState *s);
 

@@ -21,6 +21,7 @@ MIB = 1 << 20
 BLOCK = 2 * MIB
 BASE = 0x4000000
 TOP = 512 * MIB
+ROM = 64 << 10
 FIRST, SECOND = endpoint(0, 5), endpoint(0, 6)
 
 # A server that is silent is given up after twice that, in ms.  One that is
@@ -304,6 +305,53 @@ def test_peer_hangs(t):
         t.equal(guest.pin((BASE >> 12, 1)), (ABI.ST_OK, 1), "PIN")
         t.equal(two.gone.wait(PATIENCE), True, "it is told to let go")
         dead_device(t, machine, guest, two)
+
+
+def with_a_rom(machine):
+    """A device with a ROM, which VFIO maps where the guest puts it."""
+    rom = machine.path("rom")
+    with open(rom, "wb") as file:
+        file.write(bytes(ROM))
+    return f"edu,addr=7,romfile={rom}"
+
+
+def test_peer_dies_rom_moves(t):
+    """The guest moves memory that VFIO maps by itself: nobody hears of it."""
+    with t.machine(servers=2, devices=lambda machine: [
+            vfio_user(machine, 0, "d0", addr="5"),
+            vfio_user(machine, 1, "d1", addr="6"),
+            with_a_rom(machine)]) as machine:
+        guest = ready(t, machine, endpoints=(FIRST, SECOND))
+        one, two = machine.servers
+        two.die()
+        t.equal(guest.pin((BASE >> 12, 1)), (ABI.ST_OK, 1), "PIN")
+        wait(t, lambda: machine.said("does not answer"), "a line")
+        lines = len(machine.said())
+        machine.config_write(0, 7 << 3, 4, 2, size=2)
+        for where in (0xe0000000, 0xd0000000, 0xe0000000):
+            machine.config_write(0, 7 << 3, 0x30, where | 1)
+            t.equal(one.maps, {BASE: BLOCK, where: ROM}, "maps")
+        machine.config_write(0, 7 << 3, 0x30, 0)
+        t.equal(guest.pin((BASE + BLOCK >> 12, 1)), (ABI.ST_OK, 1), "PIN")
+        t.equal(one.maps, {BASE: BLOCK, BASE + BLOCK: BLOCK}, "maps")
+        t.equal(len(machine.said()), lines, "lines")
+
+
+def test_peer_dies_unnoticed(t):
+    """The same, when nobody has called the server since it has gone."""
+    with t.machine(servers=2, devices=lambda machine: [
+            vfio_user(machine, 0, "d0", addr="5"),
+            vfio_user(machine, 1, "d1", addr="6"),
+            with_a_rom(machine)]) as machine:
+        one, two = machine.servers
+        two.die()
+        wait(t, lambda: machine.said("EOF"), "QEMU's own line")
+        lines = len(machine.said())
+        machine.config_write(0, 7 << 3, 4, 2, size=2)
+        machine.config_write(0, 7 << 3, 0x30, 0xe0000001)
+        t.equal(one.maps, {0xe0000000: ROM}, "maps")
+        t.equal(len(machine.said("does not answer")), 1, "its line")
+        t.equal(len(machine.said()), lines + 1, "lines")
 
 
 def test_peer_hangs_parallel(t):
