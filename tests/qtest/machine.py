@@ -41,6 +41,7 @@ class Machine:
     from slot 5 on.
     coiommu: more options of the device, from a comma on; None: no such device.
     backend: what its memory is.
+    nodes: sizes in bytes of the NUMA nodes that it is divided into, if any.
     server: the class of its servers.
     accel: the accelerator; with another one than qtest the machine has a CPU.
     prefix: a command that runs QEMU.  Use it as a context manager.
@@ -49,7 +50,7 @@ class Machine:
     def __init__(self, binary, log, coiommu="", memory="512M", servers=1,
                  devices=None, extra=(), max_dma_maps=65535,
                  backend="memory-backend-memfd,share=on",
-                 server=VfioUserServer, accel="qtest", prefix=()):
+                 server=VfioUserServer, accel="qtest", prefix=(), nodes=()):
         self.log = log
         self.folder = tempfile.TemporaryDirectory(prefix="coiommu-qtest-")
         self.servers = [
@@ -59,10 +60,9 @@ class Machine:
             for i in range(servers)]
         qtest, qmp = _listen(self.path("qtest")), _listen(self.path("qmp"))
         command = [
-            *prefix, binary, "-M", "q35,memory-backend=ram", "-accel", accel,
+            *prefix, binary, "-accel", accel,
             "-nodefaults", "-display", "none", "-m", memory,
-            "-object",
-            f"{backend},id=ram,size={memory.split(',')[0]}",
+            *ram(backend, memory.split(",")[0], nodes),
             "-chardev", f"socket,id=qtest,path={self.path('qtest')}",
             "-qtest", "chardev:qtest", "-qtest-log", "/dev/null",
             "-chardev", f"socket,id=qmp,path={self.path('qmp')}",
@@ -228,6 +228,18 @@ class Machine:
         letter = {1: "b", 2: "w", 4: "l"}[size]
         port = CONFIG_DATA + (offset & 3)
         self.command(f"out{letter} {port:#x} {value:#x}")
+
+
+def ram(backend, size, nodes):
+    """Arguments for a q35 with memory of one backend, or one a node."""
+    if not nodes:
+        return ["-M", "q35,memory-backend=ram",
+                "-object", f"{backend},id=ram,size={size}"]
+    arguments = ["-M", "q35"]
+    for i, bytes_ in enumerate(nodes):
+        arguments += ["-object", f"{backend},id=ram{i},size={bytes_}",
+                      "-numa", f"node,nodeid={i},memdev=ram{i}"]
+    return arguments
 
 
 def vfio_user(machine, server, ident, bus="pcie.0", addr=None, **more):

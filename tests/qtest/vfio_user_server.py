@@ -51,6 +51,7 @@ class VfioUserServer:
         self.max_dma_maps = max_dma_maps
         self.max_bytes = 1 << 64        # as a memlock limit
         self.maps = {}          # iova -> size
+        self.fds = []           # that came with the message at hand
         self._order = []        # iovas of maps, ascending
         self.events = []        # ("map"|"unmap", iova, size, errno)
         self.violations = []    # what type1 would have refused
@@ -213,14 +214,11 @@ class VfioUserServer:
         return data
 
     def _message(self, connection):
-        fds = []
-        header = self._receive(connection, HEADER.size, fds)
+        header = self._receive(connection, HEADER.size, self.fds)
         if header is None:
             return False
         ident, command, size, flags, error = HEADER.unpack(header)
-        body = self._receive(connection, size - HEADER.size, fds)
-        for fd in fds:
-            os.close(fd)
+        body = self._receive(connection, size - HEADER.size, self.fds)
         if body is None:
             return False
         if flags & TYPE_MASK == REPLY:
@@ -230,6 +228,9 @@ class VfioUserServer:
             reply, error = self._dispatch(command, body), 0
         except Failure as failure:
             reply, error = b"", failure.args[0]
+        finally:
+            while self.fds:
+                os.close(self.fds.pop())
         if not flags & NO_REPLY and not self.silent:
             out = HEADER.pack(ident, command, HEADER.size + len(reply),
                               REPLY | (ERROR if error else 0), error)
