@@ -97,7 +97,7 @@ static int64_t now_ms(void)
 
 /*
  * May the host be asked for what is not mapped of a block that is entered?  If
- * it has refused another one lately, what it has said is the answer.
+ * it has refused lately, what it has said may be the answer.
  */
 static int ask_host(CoiommuState *s, uint64_t block)
 {
@@ -106,13 +106,13 @@ static int ask_host(CoiommuState *s, uint64_t block)
     int ret;
 
     /* Nearly always there is no refusal to go by. */
-    if (!coiommu_refusal_check(&s->refusal, UINT64_MAX, now_ms())) {
+    if (!coiommu_refusal_check(&s->refusal, block, UINT64_MAX, now_ms())) {
         return 0;
     }
     total = coiommu_pinset_totals(&s->pins).charged +
             coiommu_pieces_bytes(s, s->ram.extents, block) -
             (part ? coiommu_pieces_bytes(s, part, block) : 0);
-    ret = coiommu_refusal_check(&s->refusal, total, now_ms());
+    ret = coiommu_refusal_check(&s->refusal, block, total, now_ms());
     if (ret) {
         stat64_add(&s->stats.pin_unasked, 1);
         trace_coiommu_pin_unasked(block, total, ret);
@@ -120,13 +120,15 @@ static int ask_host(CoiommuState *s, uint64_t block)
     return ret;
 }
 
-/* It has been asked for @bytes, which are charged.  This is the answer. */
-static void note_answer(CoiommuState *s, uint64_t bytes, int ret)
+/* It has been asked for @bytes of it, which are charged: this is the answer. */
+static void note_answer(CoiommuState *s, uint64_t block, uint64_t bytes,
+                        int ret)
 {
     uint64_t total = coiommu_pinset_totals(&s->pins).charged;
 
     if (ret) {
-        coiommu_refusal_note(&s->refusal, ret, total - bytes, now_ms());
+        coiommu_refusal_note(&s->refusal, ret, block, total - bytes, bytes,
+                             now_ms());
     } else {
         coiommu_refusal_success(&s->refusal, total);
     }
@@ -146,7 +148,7 @@ static int block_pin(CoiommuState *s, uint64_t block, CoiommuGuess guess,
         ret = coiommu_pieces_map(s, s->ram.extents, block);
         /* After a guess that is refused there are none for a while anyway. */
         if (!ret || guess == COIOMMU_GUESS_NONE) {
-            note_answer(s, bytes, ret);
+            note_answer(s, block, bytes, ret);
         }
         if (ret) {
             coiommu_pinset_release(&s->pins, block,
@@ -171,7 +173,7 @@ static int block_complete(CoiommuState *s, uint64_t block, GArray *part)
 
     if (coiommu_pinset_set_part(&s->pins, block, part, bytes + more)) {
         ret = coiommu_pieces_map(s, missing, block);
-        note_answer(s, more, ret);
+        note_answer(s, block, more, ret);
         coiommu_pinset_set_part(&s->pins, block, ret ? part : NULL,
                                 ret ? bytes : bytes + more);
     }

@@ -22,21 +22,50 @@ bool coiommu_refusal_is_lack_of_room(int error)
     return error == -ENOMEM || error == -ENOSPC;
 }
 
-int coiommu_refusal_check(CoiommuRefusal *refusal, uint64_t total,
-                          int64_t now_ms)
+/* With the lock held, as the next ones. */
+static bool is_block_refused(const CoiommuRefusal *refusal, uint64_t block)
 {
-    int error;
+    unsigned i;
+
+    for (i = 0; i < MIN(refusal->count, COIOMMU_REFUSAL_BLOCKS); i++) {
+        if (refusal->blocks[i] == block) {
+            return true;
+        }
+    }
+    return refusal->count > COIOMMU_REFUSAL_BLOCKS;
+}
+
+static void add_block(CoiommuRefusal *refusal, uint64_t block)
+{
+    if (is_block_refused(refusal, block)) {
+        return;
+    }
+    if (refusal->count < COIOMMU_REFUSAL_BLOCKS) {
+        refusal->blocks[refusal->count] = block;
+    }
+    refusal->count++;
+}
+
+static bool concerns(const CoiommuRefusal *refusal, uint64_t block,
+                     uint64_t total)
+{
+    return coiommu_refusal_is_lack_of_room(refusal->error) ?
+           total > refusal->ceiling : is_block_refused(refusal, block);
+}
+
+int coiommu_refusal_check(CoiommuRefusal *refusal, uint64_t block,
+                          uint64_t total, int64_t now_ms)
+{
+    int error = 0;
 
     qemu_mutex_lock(&refusal->lock);
-    error = now_ms < refusal->until_ms ? refusal->error : 0;
-    if (coiommu_refusal_is_lack_of_room(error) && total <= refusal->ceiling) {
-        error = 0;
+    if (now_ms < refusal->until_ms && concerns(refusal, block, total)) {
+        error = refusal->error;
     }
     qemu_mutex_unlock(&refusal->lock);
     return error;
 }
 
-/* With the lock held. */
 static int64_t pause_ms(const CoiommuRefusal *refusal)
 {
     unsigned free = coiommu_refusal_is_lack_of_room(refusal->error) ?
@@ -52,8 +81,8 @@ static int64_t pause_ms(const CoiommuRefusal *refusal)
                COIOMMU_REFUSAL_PAUSE_MAX);
 }
 
-void coiommu_refusal_note(CoiommuRefusal *refusal, int error, uint64_t pinned,
-                          int64_t now_ms)
+void coiommu_refusal_note(CoiommuRefusal *refusal, int error, uint64_t block,
+                          uint64_t pinned, uint64_t bytes, int64_t now_ms)
 {
     qemu_mutex_lock(&refusal->lock);
     if (now_ms - refusal->last_ms >= COIOMMU_REFUSAL_FORGET ||
@@ -61,9 +90,12 @@ void coiommu_refusal_note(CoiommuRefusal *refusal, int error, uint64_t pinned,
         coiommu_refusal_is_lack_of_room(refusal->error)) {
         refusal->strikes = 0;
         refusal->until_ms = now_ms;
+        refusal->count = 0;
     }
     refusal->error = error;
     refusal->ceiling = pinned;
+    refusal->refused = pinned + bytes;
+    add_block(refusal, block);
     refusal->last_ms = now_ms;
     /* Callers that had asked when the pause began are the same refusal. */
     if (now_ms >= refusal->until_ms) {
@@ -77,7 +109,7 @@ void coiommu_refusal_success(CoiommuRefusal *refusal, uint64_t total)
 {
     qemu_mutex_lock(&refusal->lock);
     if (coiommu_refusal_is_lack_of_room(refusal->error) &&
-        total > refusal->ceiling) {
+        total >= refusal->refused) {
         refusal->error = 0;
         refusal->strikes = 0;
         refusal->until_ms = 0;
@@ -89,6 +121,7 @@ void coiommu_refusal_reset(CoiommuRefusal *refusal)
 {
     qemu_mutex_lock(&refusal->lock);
     refusal->error = 0;
+    refusal->count = 0;
     refusal->strikes = 0;
     refusal->until_ms = 0;
     qemu_mutex_unlock(&refusal->lock);

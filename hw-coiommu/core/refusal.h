@@ -11,11 +11,13 @@
  * A lack of room (ENOMEM, ENOSPC) is about a sum: the host refused when so
  * many bytes were pinned.  Below that it may be asked at any time, so whatever
  * is unpinned makes room at once, and a reclaim is worth its while.  When a pin
- * beyond it succeeds, all is forgotten.
+ * succeeds with which as much is pinned as was refused, all is forgotten.
  *
- * Any other error may be about one block.  So the first few in a row don't keep
- * other blocks from being pinned; more of them do.  A success proves nothing
- * here, so these are forgotten only by time.
+ * Any other error may be about one block.  So only blocks that were refused
+ * wait, however often somebody asks for them, and the first few refusals in a
+ * row bring no pause.  When more blocks are refused than are remembered all
+ * blocks wait.  A success proves nothing here, so these are forgotten only by
+ * time.
  */
 #ifndef COIOMMU_REFUSAL_H
 #define COIOMMU_REFUSAL_H
@@ -32,11 +34,17 @@
 /* So many errors that are not a lack of room bring no pause. */
 #define COIOMMU_REFUSAL_FREE        4
 
+/* So many blocks are remembered that were refused for another reason. */
+#define COIOMMU_REFUSAL_BLOCKS      8
+
 /**
  * CoiommuRefusal - what the host has refused
  * @lock: guards the rest; innermost
  * @error: the last refusal, a negative errno; 0: there is none to go by
  * @ceiling: for a lack of room: bytes that were pinned then
+ * @refused: and that would have been pinned
+ * @blocks: for other errors: which blocks, in this row
+ * @count: how many these are, one more than fit if there were more
  * @strikes: how many refusals in a row, not counting those within a pause
  * @until_ms: end of the pause
  * @last_ms: when it was refused
@@ -45,6 +53,9 @@ typedef struct CoiommuRefusal {
     QemuMutex lock;
     int error;
     uint64_t ceiling;
+    uint64_t refused;
+    uint64_t blocks[COIOMMU_REFUSAL_BLOCKS];
+    unsigned count;
     unsigned strikes;
     int64_t until_ms;
     int64_t last_ms;
@@ -56,15 +67,15 @@ void coiommu_refusal_destroy(CoiommuRefusal *refusal);
 bool coiommu_refusal_is_lack_of_room(int error);
 
 /*
- * May the host be asked for a new block, with which @total bytes would be
- * pinned?  Returns 0, or the negative errno that is the answer.
+ * May the host be asked for a block, with which @total bytes would be pinned?
+ * Returns 0, or the negative errno that is the answer.
  */
-int coiommu_refusal_check(CoiommuRefusal *refusal, uint64_t total,
-                          int64_t now_ms);
+int coiommu_refusal_check(CoiommuRefusal *refusal, uint64_t block,
+                          uint64_t total, int64_t now_ms);
 
-/* It has refused one with @error, while @pinned bytes were pinned. */
-void coiommu_refusal_note(CoiommuRefusal *refusal, int error, uint64_t pinned,
-                          int64_t now_ms);
+/* It has refused @bytes of one with @error, while @pinned were pinned. */
+void coiommu_refusal_note(CoiommuRefusal *refusal, int error, uint64_t block,
+                          uint64_t pinned, uint64_t bytes, int64_t now_ms);
 
 /* It has pinned one, with which @total bytes are pinned. */
 void coiommu_refusal_success(CoiommuRefusal *refusal, uint64_t total);
