@@ -50,6 +50,10 @@
  * mapping that finds no leaf has a work item look for new memory; it fails, but
  * the next one finds the leaf, and the block layer tries again until it does.
  * Memory beyond the directory can be used, but a DMA mapping of it fails.
+ *
+ * Memory of a virtio-mem device is none that can be pinned, as the host may take
+ * it back page by page.  A kernel that used it for I/O would have mappings fail
+ * that are tried again for ever, so it is kept from going online.
  * Leaves are freed with the table only: the hot path looks at them without a
  * lock.
  */
@@ -58,6 +62,7 @@
 #include <linux/gfp.h>
 #include <linux/ioport.h>
 #include <linux/memory.h>
+#include <linux/memory_hotplug.h>
 #include <linux/ratelimit.h>
 #include <linux/slab.h>
 
@@ -280,6 +285,49 @@ static void look(struct work_struct *work)
 	coiommu_walk_ram(dtt, add_ram);
 }
 
+/*
+ * What a virtio-mem device manages, as the kernel itself tells such memory from
+ * other: the range is System RAM that is not for use as a whole, and what is in
+ * use lies in it.
+ */
+static int walk_unpinnable(u64 start, u64 last,
+			   int (*func)(struct resource *, void *))
+{
+	return walk_iomem_res_desc(IORES_DESC_NONE, IORESOURCE_SYSTEM_RAM |
+				   IORESOURCE_EXCLUSIVE, start, last, NULL,
+				   func);
+}
+
+static int found(struct resource *res, void *arg)
+{
+	return 1;
+}
+
+/* May [start, last] go online?  Returns 0 or a negative errno. */
+static int check_pinnable(u64 start, u64 last)
+{
+	if (walk_unpinnable(start, last, found) != 1)
+		return 0;
+	pr_warn_ratelimited("memory %#llx-%#llx is virtio-mem's, which the host can't pin: it stays offline; add memory as pc-dimm instead\n",
+			    start, last);
+	return -EOPNOTSUPP;
+}
+
+/* Warn of memory in @res that is online.  Ends the walk then. */
+static int warn_online(struct resource *res, void *arg)
+{
+	unsigned long pfn = PHYS_PFN(res->start);
+
+	for (; pfn <= PHYS_PFN(res->end); pfn += PAGES_PER_SECTION) {
+		if (!pfn_to_online_page(pfn))
+			continue;
+		pr_warn("memory at %#llx is virtio-mem's, which the host can't pin, and online already: I/O to it fails or hangs; set it offline, and load coiommu before virtio_mem\n",
+			(u64)PFN_PHYS(pfn));
+		return 1;
+	}
+	return 0;
+}
+
 /* Process context; an error keeps the memory from going online. */
 static int memory_event(struct notifier_block *nb, unsigned long event,
 			void *data)
@@ -287,11 +335,13 @@ static int memory_event(struct notifier_block *nb, unsigned long event,
 	struct coiommu_dtt *dtt = container_of(nb, struct coiommu_dtt, hotplug);
 	struct memory_notify *mem = data;
 	u64 start = PFN_PHYS(mem->start_pfn);
+	u64 last = start + PFN_PHYS(mem->nr_pages) - 1;
+	int ret;
 
 	if (event != MEM_GOING_ONLINE)
 		return NOTIFY_DONE;
-	return notifier_from_errno(add_leaves(dtt, start, start +
-					      PFN_PHYS(mem->nr_pages) - 1));
+	ret = check_pinnable(start, last);
+	return notifier_from_errno(ret ?: add_leaves(dtt, start, last));
 }
 
 static void free_directory(struct coiommu_dtt *dtt)
@@ -350,6 +400,7 @@ int coiommu_dtt_init(struct coiommu_dtt *dtt, unsigned int unit_shift,
 	ret = coiommu_walk_ram(dtt, add_ram);
 	if (ret)
 		goto err;
+	walk_unpinnable(0, U64_MAX, warn_online);
 	return 0;
 
 err:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Devices and memory that come and go, and drivers that are left alone."""
 
-from checks import (EDU, EDU_ID, check_attached, check_groups, check_rebound,
-                    edu_run, finish)
+from checks import (EDU, EDU_ID, check_attached, check_disk, check_groups,
+                    check_pinned, check_rebound, edu_run, finish)
 from guest import check
 
 
@@ -35,6 +35,56 @@ def memory(scenario):
     add_memory(scenario, 2)
     # What the table must have for RAM ends below.
     add_memory(scenario, 32, coiommu="unit=4K")
+
+
+BLOCK = "/sys/devices/system/memory/memory32"
+
+
+def plug_virtio_mem(vm):
+    """Add the block of memory at 4 GiB by virtio-mem; it is offline."""
+    vm.run("echo offline > /sys/devices/system/memory/auto_online_blocks")
+    vm.run("modprobe virtio_mem && modprobe virtio_pci")
+    vm.monitor("object-add", **{"qom-type": "memory-backend-ram",
+                                "id": "vmem", "size": 256 << 20})
+    vm.monitor("device_add", driver="virtio-mem-pci", id="vmem0", bus="rp1",
+               memdev="vmem", iommu_platform=True,
+               **{"requested-size": 128 << 20})
+    vm.wait(f"test -e {BLOCK}/state")
+    vm.run("grep 'System RAM (virtio_mem)' /proc/iomem")
+
+
+def virtio_mem(scenario):
+    """Memory that the host can't pin stays offline, and all else works."""
+    devices = EDU, "nvme,serial=1,drive=disk", "pcie-root-port,id=rp1,chassis=1"
+    with scenario.boot(*devices, memory="512M,maxmem=4G") as vm:
+        vm.load()
+        vm.run("modprobe edu_test && modprobe nvme")
+        plug_virtio_mem(vm)
+        for how in "online", "online_kernel", "online_movable":
+            vm.run(f"echo {how} > {BLOCK}/state", ok=False)
+        vm.run(f"grep offline {BLOCK}/state")
+        check(vm.output("dmesg").count(
+            "coiommu: memory 0x100000000-0x107ffffff is virtio-mem's") == 3,
+            "a line for each refusal names the memory")
+        edu_run(vm, vm.address(EDU_ID)[0], "walk")
+        check_disk(vm)
+        check_pinned(vm)
+        vm.monitor("qom-set", path="/machine/peripheral/vmem0",
+                   property="requested-size", value=0)
+        vm.wait(f"test ! -e {BLOCK}")
+        finish(vm, *vm.address(EDU_ID), *vm.address("1b36:0010"),
+               *vm.address("1af4:1058"))
+    with scenario.boot(*devices, memory="512M,maxmem=4G") as vm:
+        plug_virtio_mem(vm)
+        vm.load()
+        check("online already" not in vm.output("dmesg"), "it is offline")
+        vm.run("rmmod coiommu")
+        vm.run(f"echo online_movable > {BLOCK}/state")
+        vm.load()
+        check(vm.output("dmesg").count(
+            "coiommu: memory at 0x100000000 is virtio-mem's") == 1,
+            "one line tells of memory that is online already")
+        vm.check_clean()
 
 
 def pmem(scenario):
@@ -181,4 +231,4 @@ def replug(scenario):
         finish(vm, edu)
 
 
-SCENARIOS = [memory, pmem, late, managed, life, replug]
+SCENARIOS = [memory, virtio_mem, pmem, late, managed, life, replug]
