@@ -20,9 +20,13 @@ class Scenario:
         with open(self.disk, "wb") as disk:
             disk.truncate(DISK)
 
-    def boot(self, *devices, **kwargs):
-        """A guest with these devices; each is a -device argument."""
+    def boot(self, *devices, machine=(), **kwargs):
+        """
+        A guest with these devices; each is a -device argument.  machine: other
+        arguments for QEMU.
+        """
         arguments = [
+            *machine,
             "-drive", f"file={self.disk},if=none,format=raw,id=disk",
             "-netdev", "user,id=net,restrict=on"]
         for device in devices:

@@ -20,6 +20,7 @@ import fallback
 import faults
 import iommu
 import kexec
+import layout
 import life
 import lifecycle
 import power
@@ -29,8 +30,8 @@ import watch
 from checks import Scenario
 from guest import Failure
 
-MODULES = [children, devices, dma_api, fallback, faults, iommu, kexec, life,
-           lifecycle, power, security, stress, watch]
+MODULES = [children, devices, dma_api, fallback, faults, iommu, kexec, layout,
+           life, lifecycle, power, security, stress, watch]
 
 
 def main():
