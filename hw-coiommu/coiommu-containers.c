@@ -26,7 +26,8 @@
  * A container that lets one call and the next one go unanswered is dead.  It
  * takes down its own device only: a map passes over it, and its devices are cut
  * off (coiommu-fence.c).  A call takes as long as QEMU waits (x-msg-timeout),
- * so the one that finds out may take twice that.
+ * so the one that finds out may take twice that.  The end of a connection is
+ * seen by the main loop, and needs no call.
  *
  * Whoever calls has entered the block, so only one thread at a time deals with
  * what is unknown of it; the lock guards the hash.
@@ -239,6 +240,37 @@ static void member_die(CoiommuState *s, CoiommuMember *member)
     }
 }
 
+/* In the main loop, with the BQL. */
+static gboolean member_ended(QIOChannel *ioc, GIOCondition condition,
+                             gpointer opaque)
+{
+    CoiommuMember *member = opaque;
+
+    member->watch = 0;
+    member_die(member->state, member);
+    return G_SOURCE_REMOVE;
+}
+
+static CoiommuMember *member_new(CoiommuState *s, CoiommuContainer *container)
+{
+    CoiommuMember *member = g_new0(CoiommuMember, 1);
+
+    member->state = s;
+    member->container = container;
+    member->watch = coiommu_fence_watch(container, member_ended, member);
+    return member;
+}
+
+static void member_free(gpointer opaque)
+{
+    CoiommuMember *member = opaque;
+
+    if (member->watch) {
+        g_source_remove(member->watch);
+    }
+    g_free(member);
+}
+
 static int member_unmap_once(CoiommuMember *member, hwaddr iova, uint64_t size)
 {
     int ret = coiommu_compat_unmap(member->container, iova, size);
@@ -391,10 +423,7 @@ CoiommuMember *coiommu_containers_get(CoiommuState *s,
     guint i = member_index(s, container);
 
     if (i == s->containers.members->len) {
-        CoiommuMember *member = g_new0(CoiommuMember, 1);
-
-        member->container = container;
-        g_ptr_array_add(s->containers.members, member);
+        g_ptr_array_add(s->containers.members, member_new(s, container));
     }
     return member_at(s, i);
 }
@@ -474,7 +503,7 @@ static void list_free(gpointer list)
 
 void coiommu_containers_init(CoiommuState *s)
 {
-    s->containers.members = g_ptr_array_new_with_free_func(g_free);
+    s->containers.members = g_ptr_array_new_with_free_func(member_free);
     s->containers.unknown = g_hash_table_new_full(NULL, NULL, NULL, list_free);
     qemu_mutex_init(&s->containers.lock);
 }

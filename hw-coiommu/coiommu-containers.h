@@ -13,14 +13,19 @@ typedef struct CoiommuState CoiommuState;
 
 /**
  * CoiommuMember - one container
+ * @state: whose record it is in
  * @container: VFIO's, without a reference
+ * @watch: the main loop's source that waits for the end of its connection, or
+ *         0; BQL
  * @dead: its other end doesn't answer, and it isn't called any more; never
  *        becomes alive again; atomic
  * @fenced: its devices have been cut off; BQL
  * @seen: for the time of an update; BQL
  */
 typedef struct CoiommuMember {
+    CoiommuState *state;
     CoiommuContainer *container;
+    guint watch;
     bool dead;
     bool fenced;
     bool seen;

@@ -9,6 +9,11 @@
  * once we know, the device gets other I/O operations, which answer by
  * themselves.
  *
+ * We must know soon, even if nothing is mapped or unmapped.  So the main loop
+ * watches the connection: it is over when the other end has closed it, or when
+ * QEMU has shut it down to receive, as it does when it can't send or receives
+ * rubbish.
+ *
  * The connection is shut down.  A server that was only slow sees that its
  * client has gone, and must let go of the client's memory, as at any other
  * disconnection.
@@ -21,6 +26,7 @@
 #include "coiommu-fence.h"
 #include "hw/pci/pci_device.h"
 #include <linux/vfio.h>
+#include <poll.h>
 
 #ifdef COIOMMU_COMPAT_VFIO_USER
 
@@ -47,6 +53,16 @@ bool coiommu_fence_is_gone(CoiommuContainer *container)
     return proxy && qatomic_read(&proxy->state) != VFIO_PROXY_CONNECTED;
 }
 
+/* The source keeps the channel, which may be gone from the proxy by then. */
+guint coiommu_fence_watch(CoiommuContainer *container, QIOChannelFunc ended,
+                          gpointer opaque)
+{
+    VFIOUserProxy *proxy = fence_proxy(container);
+
+    return proxy ? qio_channel_add_watch(proxy->ioc, G_IO_HUP | POLLRDHUP,
+                                         ended, opaque, NULL) : 0;
+}
+
 static int fenced_device_feature(VFIODevice *vbasedev,
                                  struct vfio_device_feature *feature)
 {
@@ -71,17 +87,23 @@ static int fenced_set_irqs(VFIODevice *vbasedev, struct vfio_irq_set *irqs)
 
 /*
  * Success: VFIO reports each read or write that fails.  It believes what it
- * reads of the configuration space, so that stays what it was.
+ * reads of the configuration space, so that stays what it was, except the
+ * interrupt pin.  VFIO notes as a pin what it could not read before we knew,
+ * and must not enable INTx for it, as that has not been set up.
  */
 static int fenced_read(VFIODevice *vbasedev, uint8_t index, off_t offset,
                        uint32_t size, void *data)
 {
     PCIDevice *dev = PCI_DEVICE(vbasedev->dev);
+    const off_t pin = PCI_INTERRUPT_PIN;
 
     if (index != VFIO_PCI_CONFIG_REGION_INDEX) {
         memset(data, 0xff, size);
     } else if (offset >= 0 && offset + size <= pci_config_size(dev)) {
         memcpy(data, dev->config + offset, size);
+        if (offset <= pin && pin < offset + size) {
+            ((uint8_t *)data)[pin - offset] = 0;
+        }
     } else {
         memset(data, 0, size);
     }
@@ -168,6 +190,12 @@ bool coiommu_fence_is_silent(CoiommuContainer *container, int ret)
 bool coiommu_fence_is_gone(CoiommuContainer *container)
 {
     return false;
+}
+
+guint coiommu_fence_watch(CoiommuContainer *container, QIOChannelFunc ended,
+                          gpointer opaque)
+{
+    return 0;
 }
 
 void coiommu_fence_devices(CoiommuContainer *container)

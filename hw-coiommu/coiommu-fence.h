@@ -7,12 +7,22 @@
 #define COIOMMU_FENCE_H
 
 #include "coiommu-compat.h"
+#include "io/channel.h"
 
 /* Does @ret, of a map or an unmap, say that there was no answer? */
 bool coiommu_fence_is_silent(CoiommuContainer *container, int ret);
 
 /* Is the other end known to be gone, so that nothing will be answered? */
 bool coiommu_fence_is_gone(CoiommuContainer *container);
+
+/*
+ * Have the main loop call @ended, with the BQL, when the connection to the
+ * other end is over; it must return G_SOURCE_REMOVE.  Returns a source that the
+ * caller must remove, unless @ended has been called, or 0 if there is no
+ * connection.  BQL.
+ */
+guint coiommu_fence_watch(CoiommuContainer *container, QIOChannelFunc ended,
+                          gpointer opaque);
 
 /*
  * Cut the devices of a container off from their other end: it can't reach guest

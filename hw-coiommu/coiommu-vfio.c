@@ -19,8 +19,9 @@
  * between: that makes the record what VFIO's list is at that moment, so that
  * memory which goes is unmapped from the new container as well.
  *
- * Death.  A thread inside the gate finds that a container is dead.  What is to
- * be done about its device takes the BQL: a bottom half does it.
+ * Death.  A thread inside the gate, or the main loop, finds that a container is
+ * dead.  What is to be done about its device takes the BQL and a closed gate: a
+ * bottom half does it.
  *
  * Departure.  VFIO takes a container down, without a word, when the object of
  * its last device is finalized, some time after its unrealize.  So at

@@ -288,8 +288,6 @@ class Honest:
 
     def reboot(self):
         """The operator resets the machine."""
-        if not self.world.may_reset():
-            return
         self.wait()
         self.ledger.forget()
         self.world.reset()

@@ -274,8 +274,7 @@ class Resets:
         h.random.choice([self.machine, self.function, self.decoding])()
 
     def machine(self):
-        if self.hostile.world.may_reset():
-            self.hostile.world.reset()
+        self.hostile.world.reset()
 
     def function(self):
         h = self.hostile

@@ -106,9 +106,8 @@ class Oracle:
         containers, want = counter("containers"), 3 if world.plugged else 2
         if containers != want:
             return f"{containers} containers, not {want}"
-        # That one is dead shows when it is called.
         dead = counter("containers-dead")
-        if dead > world.dead:
+        if dead != world.dead:
             return f"{dead} containers are dead"
         for server in world.machine.servers:
             want = maps if server in live else {}

@@ -132,14 +132,6 @@ class World:
         for ringer in self.ringers.values():
             self.t.equal(ringer.wait(), True, "the doorbell write returns")
 
-    def may_reset(self):
-        """
-        Not while a device is dead and coIOMMU has not seen it yet: what QEMU
-        can't read from it then counts as an interrupt pin, and QEMU crashes
-        when the device is unplugged (vfio_intx_enable() of 10.2).
-        """
-        return not self.dead or self.machine.counter("containers-dead") == 1
-
     def reset(self):
         """Of the whole machine."""
         self.note("system_reset")

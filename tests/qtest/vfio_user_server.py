@@ -60,6 +60,7 @@ class VfioUserServer:
         self.resets = 0
         self.asked = 0          # how many maps QEMU has asked for
         self.silent = False     # receive everything, answer nothing
+        self.die_at = None      # the command that is the last one
         self.delay = 0          # seconds, before the reply to a map
         self.connected = threading.Event()
         self.gone = threading.Event()
@@ -107,6 +108,11 @@ class VfioUserServer:
         # Its memory, and what is mapped there, has gone with it.
         self.maps.clear()
         self._order.clear()
+
+    def babble(self):
+        """Send what is no message."""
+        with self._send_lock:
+            self._connection.sendall(bytes(HEADER.size))
 
     def fail_nth(self, nth, error):
         """Fail the nth map from now, counting from 1."""
@@ -239,9 +245,12 @@ class VfioUserServer:
                               out + reply):
                     return True
                 time.sleep(self.delay)
+            if command == self.die_at:
+                # Already before the reply nothing can be sent to it any more.
+                connection.shutdown(socket.SHUT_RD)
             with self._send_lock:
                 connection.sendall(out + reply)
-        return True
+        return command != self.die_at
 
     def _hold(self, iova, reply):
         """Keep a reply until release(), if this map is to be held."""
