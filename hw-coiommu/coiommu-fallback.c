@@ -138,22 +138,26 @@ static void device_refuse(CoiommuState *s, PCIDevice *dev, const char *limit)
     trace_coiommu_fallback_refused(dev->name, limit ?: "fallback=refuse");
 }
 
-/* It has got the bit by itself, and not everything is pinned. */
-static void device_caught(CoiommuState *s, PCIDevice *dev)
+/* It has got the bit by itself, and may keep it only if all is pinned. */
+static void device_caught(CoiommuState *s, PCIDevice *dev, bool complete)
 {
     trace_coiommu_fallback_caught(dev->name);
     if (s->fallback.refuse) {
         device_refuse(s, dev, NULL);
-        return;
+    } else if (complete) {
+        device_allow(s, dev);
+    } else {
+        coiommu_master_find(s, dev)->state = DMA_WAITING;
+        coiommu_master_set(s, dev, false);
     }
-    coiommu_master_find(s, dev)->state = DMA_WAITING;
-    coiommu_master_set(s, dev, false);
 }
 
 /* Does it have the bit, and not by a write that we have seen? */
 static bool is_caught(CoiommuState *s, PCIDevice *dev)
 {
-    return coiommu_master_find(s, dev)->state == DMA_NONE &&
+    DmaState state = coiommu_master_find(s, dev)->state;
+
+    return (state == DMA_NONE || state == DMA_WAITING) &&
            coiommu_master_is_set(dev) && !is_attached(s, dev);
 }
 
@@ -165,7 +169,7 @@ static void device_settle(CoiommuState *s, PCIDevice *dev, bool complete)
                               hook->state != DMA_NONE && complete) {
         device_allow(s, dev);
     } else if (is_caught(s, dev)) {
-        device_caught(s, dev);
+        device_caught(s, dev, complete);
     }
     if (is_attached(s, dev) ||
         (hook->state != DMA_WAITING && !coiommu_master_is_set(dev))) {

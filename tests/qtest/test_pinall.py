@@ -339,10 +339,13 @@ def test_pinall_behind(t):
     """A bit that is set past the device's configuration is seen, too."""
     port, status, driver = 0xc000, 0x12, 3
 
+    def set_again(machine):
+        machine.command(f"outb {port + status:#x} {driver}")
+
     def set_bit(machine):
         machine.config_write(0, 5 << 3, 0x10, port)
         machine.config_write(0, 5 << 3, COMMAND, 1, size=2)
-        machine.command(f"outb {port + status:#x} {driver}")
+        set_again(machine)
 
     for fallback in ("pin-all", "refuse"):
         with t.machine(devices=legacy_virtio, coiommu=",x-track-emulated=on,"
@@ -362,8 +365,22 @@ def test_pinall_behind(t):
             set_bit(machine)
             wait(t, lambda: machine.counter("fallback-waiting"), "waiting")
             t.equal(is_master(machine), False, "the bit")
+            # Nor by doing it again.
+            set_again(machine)
+            wait(t, lambda: machine.traced("coiommu_fallback_caught") == 3,
+                 "seen")
+            t.equal((machine.counter("fallback-waiting"), is_master(machine)),
+                    (1, False), "the bit")
             hurry(machine)
             check_all(t, machine)
+            t.equal(is_master(machine), True, "the bit")
+            # While all is pinned for another device it keeps it.
+            master(machine, devfn=6 << 3)
+            master(machine, False)
+            set_bit(machine)
+            wait(t, lambda: machine.traced("coiommu_fallback_caught") == 4,
+                 "seen")
+            check_all(t, machine, active=2)
             t.equal(is_master(machine), True, "the bit")
 
 
