@@ -286,6 +286,7 @@ static void pin_all_want(CoiommuState *s)
     timer_del(s->fallback.delay);
     /* What was refused is not asked for again for those that have the bit. */
     if (coiommu_pinall_complete(s) ||
+        coiommu_pinall_job(s) == COIOMMU_JOB_PIN ||
         (s->fallback.pause_why && !coiommu_fallback_waiting(s))) {
         return;
     }
@@ -293,7 +294,7 @@ static void pin_all_want(CoiommuState *s)
             g_strdup(s->fallback.pause_why) : coiommu_limits_check(s);
     if (limit) {
         pin_all_refuse(s, limit);
-    } else if (coiommu_pinall_job(s) != COIOMMU_JOB_PIN) {
+    } else {
         trace_coiommu_fallback_begin(coiommu_pinall_missing(s));
         coiommu_pinall_pin(s);
     }
@@ -348,6 +349,8 @@ static void settle_bh(void *opaque)
 void coiommu_fallback_retry(CoiommuState *s)
 {
     pause_clear(s);
+    /* The limits are looked at before a job, not during one. */
+    coiommu_pinall_pause(s);
     coiommu_fallback_settle(s);
 }
 
@@ -497,6 +500,8 @@ static void ram_changed(CoiommuState *s)
 
     coiommu_vfio_settle(s);
     pause_clear(s);
+    /* There may be more of it: that it fits is looked at again. */
+    coiommu_pinall_pause(s);
     ret = coiommu_pinall_ram_changed(s);
     if (ret) {
         g_autofree char *limit = coiommu_limits_of_error(s, ret);

@@ -114,8 +114,11 @@ static char *check_cgroup(CoiommuState *s)
 
 char *coiommu_limits_check(CoiommuState *s)
 {
-    char *why = check_quota(s, coiommu_pinall_bytes(s));
+    char *why;
 
+    /* What the host says is locked must be what we say is pinned. */
+    coiommu_gate_close(&s->gate);
+    why = check_quota(s, coiommu_pinall_bytes(s));
     if (!why) {
         why = check_mappings(s);
     }
@@ -125,6 +128,7 @@ char *coiommu_limits_check(CoiommuState *s)
     if (!why) {
         why = check_cgroup(s);
     }
+    coiommu_gate_open(&s->gate);
     return why;
 }
 
