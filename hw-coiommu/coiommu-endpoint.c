@@ -135,6 +135,10 @@ static void forget(CoiommuState *s, PCIDevice *dev)
 {
     coiommu_gate_close(&s->gate);
     g_hash_table_remove(s->attached, dev);
+    /* From now on blocks go whatever their counts say. */
+    if (!g_hash_table_size(s->attached)) {
+        s->voided++;
+    }
     coiommu_gate_open(&s->gate);
     trace_coiommu_detach(dev->name, g_hash_table_size(s->attached));
 }
