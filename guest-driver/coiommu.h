@@ -13,6 +13,7 @@
 #include <linux/mutex.h>
 #include <linux/notifier.h>
 #include <linux/pci.h>
+#include <linux/range.h>
 #include <linux/types.h>
 #include <linux/workqueue.h>
 
@@ -47,11 +48,21 @@ struct coiommu_dtt {
 	u32 flag_accessed;
 	__le64 *dir;
 	struct notifier_block hotplug;
-	struct mutex grow;	/* leaves being added */
+	spinlock_t grow;	/* leaves being added */
 	struct work_struct look;
 	bool saturated;
 	atomic64_t underflows;
 	atomic64_t refused;
+};
+
+/**
+ * struct coiommu_mmio - where MMIO is; see coiommu_mmio.c
+ * @ranges: from start to end, which is inclusive
+ * @count: how many
+ */
+struct coiommu_mmio {
+	struct range *ranges;
+	unsigned int count;
 };
 
 /**
@@ -85,6 +96,7 @@ struct coiommu_slots {
  * @pdev: the function
  * @regs: BAR 0
  * @dtt: the table
+ * @mmio: what is no memory
  * @slots: the request pages
  * @bus_nb: learns of drivers that bind to PCI devices
  * @platform_nb: of those that bind to platform devices
@@ -107,6 +119,7 @@ struct coiommu {
 	struct pci_dev *pdev;
 	void __iomem *regs;
 	struct coiommu_dtt dtt;
+	struct coiommu_mmio mmio;
 	struct coiommu_slots slots;
 	struct notifier_block bus_nb;
 	struct notifier_block platform_nb;
@@ -194,6 +207,10 @@ void coiommu_pm_unlink(struct coiommu *coi, struct pci_dev *pdev);
 
 /* coiommu_dtt.c */
 int coiommu_walk_ram(void *arg, int (*func)(struct resource *, void *));
+int coiommu_mmio_init(struct coiommu_mmio *mmio);
+void coiommu_mmio_free(struct coiommu_mmio *mmio);
+bool coiommu_is_mmio(const struct coiommu_mmio *mmio, u64 addr, size_t size);
+int coiommu_dtt_add(struct coiommu_dtt *dtt, u64 start, u64 last, gfp_t gfp);
 int coiommu_dtt_init(struct coiommu_dtt *dtt, unsigned int unit_shift,
 		     bool accessed, u64 hotplug_end);
 void coiommu_dtt_free(struct coiommu_dtt *dtt);

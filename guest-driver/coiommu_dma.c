@@ -193,6 +193,17 @@ static int pin_sg_direct(struct coiommu_dev *cdev, struct scatterlist *sgl,
 }
 
 /*
+ * Is a mapping of memory, and so counted?  A resource may be RAM that the kernel
+ * does not use.  The answer for unmap is the one that map had.
+ */
+static bool is_memory(struct coiommu_dev *cdev, u64 addr, size_t size,
+		      unsigned long attrs)
+{
+	return !(attrs & DMA_ATTR_MMIO) ||
+	       !coiommu_is_mmio(&cdev->coi->mmio, addr, size);
+}
+
+/*
  * What map and unmap do in other than the usual case is out of line, so that
  * the usual case needs no stack.
  */
@@ -206,8 +217,12 @@ static noinline dma_addr_t map_by_shadow(struct coiommu_dev *cdev,
 
 	if (dma_mapping_error(shadow, addr))
 		return DMA_MAPPING_ERROR;
-	if (attrs & DMA_ATTR_MMIO)
+	if (!is_memory(cdev, addr, size, attrs))
 		return addr;
+	/* RAM that the kernel does not know need not be in the table yet. */
+	if (attrs & DMA_ATTR_MMIO)
+		coiommu_dtt_add(&cdev->coi->dtt, addr, addr + size - 1,
+				GFP_ATOMIC);
 	note_mapped(cdev, phys, addr);
 	if (coiommu_count(cdev, addr, size)) {
 		compat_unmap_phys(shadow, addr, size, dir,
@@ -229,7 +244,7 @@ static noinline void unmap_by_shadow(struct coiommu_dev *cdev, dma_addr_t addr,
 				     unsigned long attrs)
 {
 	compat_unmap_phys(&cdev->shadow, addr, size, dir, attrs);
-	if (!(attrs & DMA_ATTR_MMIO))
+	if (is_memory(cdev, addr, size, attrs))
 		coiommu_uncount(cdev, addr, size);
 }
 

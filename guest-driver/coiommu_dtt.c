@@ -14,7 +14,8 @@
  * one to the count of each unit that the *DMA address* range touches; the
  * unmap takes it back.  The DMA address and not the buffer's: they differ when
  * swiotlb bounces, and the device is given the bounce buffer.  Mappings of
- * MMIO (dma_map_resource) are not memory and not counted.
+ * MMIO (dma_map_resource) are not memory and not counted; coiommu_mmio.c tells RAM
+ * that is mapped so from MMIO.
  *
  * Who writes what.  The count belongs to the guest, PINNED to the host.  Both
  * only ever use atomic operations on the whole word, so neither loses the
@@ -193,16 +194,12 @@ int coiommu_dtt_get_slow(struct coiommu_dtt *dtt, u64 addr, size_t size,
 	return flags;
 }
 
-/* Give the leaf at @index memory, unless it has some.  Holds dtt->grow. */
-static int add_leaf(struct coiommu_dtt *dtt, unsigned long index)
+/* Publish a zeroed page as the leaf at @index, unless there is one. */
+static bool publish_leaf(struct coiommu_dtt *dtt, unsigned long index,
+			 void *leaf)
 {
-	void *leaf;
-
 	if (dtt->leaf[index])
-		return 0;
-	leaf = (void *)get_zeroed_page(GFP_KERNEL);
-	if (!leaf)
-		return -ENOMEM;
+		return false;
 	WRITE_ONCE(dtt->dir[index],
 		   cpu_to_le64(virt_to_phys(leaf) | COIOMMU_DTT_DIR_PRESENT));
 	/*
@@ -210,11 +207,40 @@ static int add_leaf(struct coiommu_dtt *dtt, unsigned long index)
 	 * by which a map finds it.  Pairs with the load in coiommu_dtt_leaf().
 	 */
 	smp_store_release(&dtt->leaf[index], (atomic_t *)leaf);
+	return true;
+}
+
+/* Give the leaf at @index memory, unless it has some. */
+static int add_leaf(struct coiommu_dtt *dtt, unsigned long index, gfp_t gfp)
+{
+	unsigned long flags;
+	void *leaf;
+	bool used;
+
+	if (READ_ONCE(dtt->leaf[index]))
+		return 0;
+	leaf = (void *)get_zeroed_page(gfp);
+	if (!leaf)
+		return -ENOMEM;
+	/* Others may add the same one; interrupts add, too. */
+	spin_lock_irqsave(&dtt->grow, flags);
+	used = publish_leaf(dtt, index, leaf);
+	spin_unlock_irqrestore(&dtt->grow, flags);
+	if (!used)
+		free_page((unsigned long)leaf);
 	return 0;
 }
 
-/* Leaves for the memory in [start, last], as far as the directory goes. */
-static int add_leaves(struct coiommu_dtt *dtt, u64 start, u64 last)
+/**
+ * coiommu_dtt_add - make leaves for memory, as far as the directory goes
+ * @dtt: the table
+ * @start: its first byte
+ * @last: its last byte
+ * @gfp: how to allocate them: GFP_ATOMIC in any context
+ *
+ * Returns 0 or -ENOMEM.
+ */
+int coiommu_dtt_add(struct coiommu_dtt *dtt, u64 start, u64 last, gfp_t gfp)
 {
 	u64 index = start / leaf_span(dtt);
 	u64 stop = last / leaf_span(dtt);
@@ -225,10 +251,8 @@ static int add_leaves(struct coiommu_dtt *dtt, u64 start, u64 last)
 			     last);
 		stop = dtt->nleaves - 1;
 	}
-	mutex_lock(&dtt->grow);
 	for (; index <= stop && !ret; index++)
-		ret = add_leaf(dtt, index);
-	mutex_unlock(&dtt->grow);
+		ret = add_leaf(dtt, index, gfp);
 	return ret;
 }
 
@@ -242,7 +266,7 @@ static int find_ram_last(struct resource *res, void *arg)
 
 static int add_ram(struct resource *res, void *arg)
 {
-	return add_leaves(arg, res->start, res->end);
+	return coiommu_dtt_add(arg, res->start, res->end, GFP_KERNEL);
 }
 
 /* What devices may be told to reach: System RAM, and persistent memory. */
@@ -341,7 +365,8 @@ static int memory_event(struct notifier_block *nb, unsigned long event,
 	if (event != MEM_GOING_ONLINE)
 		return NOTIFY_DONE;
 	ret = check_pinnable(start, last);
-	return notifier_from_errno(ret ?: add_leaves(dtt, start, last));
+	return notifier_from_errno(ret ?: coiommu_dtt_add(dtt, start, last,
+							  GFP_KERNEL));
 }
 
 static void free_directory(struct coiommu_dtt *dtt)
@@ -383,7 +408,7 @@ int coiommu_dtt_init(struct coiommu_dtt *dtt, unsigned int unit_shift,
 
 	dtt->unit_shift = unit_shift;
 	dtt->flag_accessed = accessed ? COIOMMU_DTT_ACCESSED : 0;
-	mutex_init(&dtt->grow);
+	spin_lock_init(&dtt->grow);
 	INIT_WORK(&dtt->look, look);
 	dtt->ready = COIOMMU_DTT_PINNED | dtt->flag_accessed;
 	coiommu_walk_ram(&last, find_ram_last);

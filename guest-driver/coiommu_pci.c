@@ -141,12 +141,15 @@ static int start(struct coiommu *coi)
 			nr_cpu_ids, max_slots);
 		goto err_dtt;
 	}
-	ret = coiommu_enable(coi);
+	ret = coiommu_mmio_init(&coi->mmio);
+	if (!ret)
+		ret = coiommu_enable(coi);
 	if (ret)
 		goto err_slots;
 	return 0;
 
 err_slots:
+	coiommu_mmio_free(&coi->mmio);
 	coiommu_slots_free(&coi->slots);
 err_dtt:
 	coiommu_dtt_free(&coi->dtt);
@@ -156,6 +159,7 @@ err_dtt:
 static void stop(struct coiommu *coi)
 {
 	command(coi, COIOMMU_CMD_DISABLE);
+	coiommu_mmio_free(&coi->mmio);
 	coiommu_slots_free(&coi->slots);
 	coiommu_dtt_free(&coi->dtt);
 }

@@ -5,6 +5,8 @@ from checks import (EDU, EDU_ID, check_attached, check_disk, check_groups,
                     check_pinned, check_rebound, edu_run, finish)
 from guest import check
 
+MIB = 1 << 20
+
 
 def add_memory(scenario, leaves, **options):
     """Add 128 MiB, for which the table gets so many leaves, and use them."""
@@ -99,6 +101,27 @@ def pmem(scenario):
         edu_run(vm, edu, "phys")
         check(vm.table()["refused-maps"] == 0, "no mapping was refused")
         check(vm.table("requests")["failures"] == 0, "nor a request")
+        check(vm.table()["mappings"] == 0, "all is taken back")
+        finish(vm, edu)
+
+
+def hidden(scenario):
+    """RAM that the kernel was told not to use is counted and pinned as well."""
+    with scenario.boot(EDU, args="mem=400M") as vm:
+        vm.load()
+        leaves = vm.table()["leaves"]
+        vm.run("grep 'RAM buffer' /proc/iomem")
+        vm.run("modprobe edu_test")
+        edu, = vm.address(EDU_ID)
+        before = vm.counter("demand-pin-requests")
+        # In that buffer, and where the table has nothing yet.
+        for place in 416 * MIB, 480 * MIB:
+            vm.run(f"echo {place} > /sys/module/edu_test/parameters/phys")
+            edu_run(vm, edu, "hidden")
+        check(vm.table()["leaves"] == leaves + 1, "the table has grown")
+        check(vm.counter("demand-pin-requests") > before, "it was pinned")
+        check(vm.table("requests")["failures"] == 0, "no request failed")
+        edu_run(vm, edu, "resource")
         check(vm.table()["mappings"] == 0, "all is taken back")
         finish(vm, edu)
 
@@ -231,4 +254,4 @@ def replug(scenario):
         finish(vm, edu)
 
 
-SCENARIOS = [memory, virtio_mem, pmem, late, managed, life, replug]
+SCENARIOS = [memory, virtio_mem, pmem, hidden, late, managed, life, replug]

@@ -65,6 +65,7 @@ int test_limit(struct edu *edu);
 int test_many(struct edu *edu);
 int test_masks(struct edu *edu);
 int test_phys(struct edu *edu);
+int test_hidden(struct edu *edu);
 int test_refuse(struct edu *edu);
 int test_release(struct edu *edu);
 int test_resource(struct edu *edu);

@@ -137,6 +137,24 @@ int test_phys(struct edu *edu)
 	return ret;
 }
 
+/**
+ * test_hidden - the same for memory that the kernel does not use
+ * @edu: the device
+ */
+int test_hidden(struct edu *edu)
+{
+	struct device *dev = &edu->pdev->dev;
+	dma_addr_t addr = dma_map_resource(dev, phys, PAGE_SIZE, DMA_TO_DEVICE,
+					   0);
+	int ret;
+
+	if (dma_mapping_error(dev, addr))
+		return FAIL(edu, "hidden: not mapped\n");
+	ret = transfer(edu, addr, 64, false);
+	dma_unmap_resource(dev, addr, PAGE_SIZE, DMA_TO_DEVICE, 0);
+	return ret;
+}
+
 /* A mask that is refused changes nothing; each setter sets its own. */
 static int check_set_mask(struct edu *edu)
 {

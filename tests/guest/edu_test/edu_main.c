@@ -17,6 +17,7 @@
  *   many      a list that needs several requests (edu_list.c)
  *   scatter   the largest mapping there may be, each page somewhere else
  *   phys      map the page that the parameter "phys" names
+ *   hidden    the same by dma_map_resource()
  *   refuse    mappings of what is no RAM must fail (edu_limits.c)
  *   masks     masks that are set and refused, and what the API says of limits
  *   sizes     mappings of all sizes, across leaves of the table
@@ -111,6 +112,7 @@ static const struct {
 	{ "many", test_many },
 	{ "scatter", test_scatter },
 	{ "phys", test_phys },
+	{ "hidden", test_hidden },
 	{ "refuse", test_refuse },
 	{ "masks", test_masks },
 	{ "sizes", test_sizes },
