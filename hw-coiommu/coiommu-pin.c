@@ -215,18 +215,19 @@ static bool block_lacks(CoiommuState *s, uint64_t block, bool pinned)
 }
 
 /* As coiommu_pin_block(), without making room. */
-static int pin_attempt(CoiommuState *s, uint64_t block)
+static int pin_attempt(CoiommuState *s, hwaddr gpa, uint64_t size)
 {
+    uint64_t block = gpa >> s->block_shift;
     int64_t start = get_clock();
     bool pinned = coiommu_pinset_enter(&s->pins, block);
     int ret = 0;
 
     stat64_max(&s->stats.wait_max_ns, get_clock() - start);
     if (block_lacks(s, block, pinned)) {
-        ret = ask_host(s, block);
-    }
-    if (!ret) {
-        ret = block_fill(s, block, pinned);
+        ret = ask_host(s, block) ?: block_fill(s, block, pinned);
+    } else {
+        /* The leaf of these units may have come after the block was pinned. */
+        coiommu_table_publish(s, gpa, size);
     }
     if (pinned) {
         coiommu_ahead_used(s, block);
@@ -258,12 +259,12 @@ static void report_failure(CoiommuState *s, uint64_t block, int ret)
                      "are the reason", block_start(s, block), strerror(-ret));
 }
 
-int coiommu_pin_block(CoiommuState *s, uint64_t block)
+int coiommu_pin_block(CoiommuState *s, hwaddr gpa, uint64_t size)
 {
     int attempt, ret;
 
     for (attempt = 0; ; attempt++) {
-        ret = pin_attempt(s, block);
+        ret = pin_attempt(s, gpa, size);
         if (!is_lack_of_room(ret) || attempt == ROOM_ATTEMPTS) {
             break;
         }
@@ -275,7 +276,7 @@ int coiommu_pin_block(CoiommuState *s, uint64_t block)
         }
     }
     if (ret < 0) {
-        report_failure(s, block, ret);
+        report_failure(s, gpa >> s->block_shift, ret);
     }
     return ret;
 }

@@ -11,15 +11,17 @@
 typedef struct CoiommuState CoiommuState;
 
 /*
- * Pin one block in all containers and publish it, making room for it if there
- * is none.  Of a block that is pinned already what may be missing is mapped,
- * and it is published.  Returns 1 if it has been pinned, 0 if it was, or a
- * negative errno, -EDQUOT for the quota; after an error no container holds
- * anything that it did not hold before, but for what is stuck.  -EAGAIN: there
- * may be room, but somebody wants the gate closed before we have looked
- * everywhere.  Inside the gate or under the BQL.
+ * Pin the block that [gpa, gpa + size) lies in, in all containers, and publish
+ * it, making room for it if there is none.  Of a block that is pinned already
+ * what may be missing is mapped; if nothing is, only the units of the range are
+ * published, so that costs no more than the range is long.  Returns 1 if the
+ * block has been pinned, 0 if it was, or a negative errno, -EDQUOT for the
+ * quota; after an error no container holds anything that it did not hold
+ * before, but for what is stuck.  -EAGAIN: there may be room, but somebody
+ * wants the gate closed before we have looked everywhere.  Inside the gate or
+ * under the BQL.
  */
-int coiommu_pin_block(CoiommuState *s, uint64_t block);
+int coiommu_pin_block(CoiommuState *s, hwaddr gpa, uint64_t size);
 
 /*
  * Pin one that nobody has asked for, if it is absent, nobody is in it, and

@@ -95,11 +95,11 @@ static uint32_t pin_pause(CoiommuState *s, const CoiommuRequest *req)
 static uint32_t pin_range(CoiommuState *s, const CoiommuRequest *req,
                           const CoiommuRange *range, unsigned *blocks)
 {
-    uint64_t shift = s->block_shift - 12;
-    uint64_t block = range->gfn >> shift;
-    uint64_t last = (range->gfn + range->npages - 1) >> shift;
+    hwaddr gpa = range->gfn << 12;
+    hwaddr end = gpa + (range->npages << 12);
 
-    while (block <= last) {
+    while (gpa < end) {
+        hwaddr next = MIN(end, ROUND_UP(gpa + 1, 1ull << s->block_shift));
         uint32_t status = COIOMMU_ST_OK;
         int ret;
 
@@ -109,10 +109,10 @@ static uint32_t pin_range(CoiommuState *s, const CoiommuRequest *req,
         if (status) {
             return status;
         }
-        ret = coiommu_pin_block(s, block);
+        ret = coiommu_pin_block(s, gpa, next - gpa);
         if (ret >= 0) {
             *blocks += ret;
-            block++;
+            gpa = next;
         } else if (ret != -EAGAIN) {
             return status_of_errno(ret);
         }

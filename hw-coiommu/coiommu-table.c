@@ -76,6 +76,10 @@ static bool busy(uint32_t *leaf, unsigned slot, unsigned count)
 
 void coiommu_table_publish(CoiommuState *s, hwaddr gpa, uint64_t size)
 {
+    uint64_t first = gpa >> s->unit_shift;
+    uint64_t last = (gpa + size - 1) >> s->unit_shift;
+
+    trace_coiommu_table_publish(gpa, size, last - first + 1);
     table_walk(s, gpa, size, publish, true);
 }
 

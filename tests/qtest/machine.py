@@ -146,6 +146,12 @@ class Machine:
         with open(self.path("trace"), errors="replace") as trace:
             return sum(f"{event} " in line for line in trace)
 
+    def traces(self, event):
+        """The texts of a trace event, as far as it has come up."""
+        with open(self.path("trace"), errors="replace") as trace:
+            return [line.partition(f"{event} ")[2].strip() for line in trace
+                    if f"{event} " in line]
+
     # ---- QMP ----
 
     def qmp(self, command, **arguments):

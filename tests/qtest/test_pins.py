@@ -310,6 +310,30 @@ def test_late_leaf(t):
                 (True, True), "PINNED")
 
 
+def published_entries(machine):
+    """How many entries of the table have been written as PINNED."""
+    return sum(int(text.split()[-1])
+               for text in machine.traces("coiommu_table_publish"))
+
+
+def test_pinned_costs_little(t):
+    """A request in blocks that are pinned costs no more than its pages."""
+    with t.machine(coiommu=",unit=4K,block=1G", memory="2G") as machine:
+        guest = ready(t, machine, size=2 * GIB)
+        t.equal(guest.pin((0x8000, 1)), (ABI.ST_OK, 1), "PIN")
+        first = published_entries(machine)
+        t.equal(first > 200000, True, f"{first} entries for the block")
+        pages = [(0x4000 + 2 * i, 1) for i in range(ABI.REQ_MAX_RANGES)]
+        t.equal(guest.pin(*pages), (ABI.ST_OK, len(pages)), "PIN of pages")
+        t.equal(published_entries(machine) - first, len(pages), "entries")
+        t.equal(guest.pin((0x10000, ABI.REQ_MAX_PAGES)), (ABI.ST_OK, 1),
+                "PIN of a range")
+        t.equal(published_entries(machine) - first,
+                len(pages) + ABI.REQ_MAX_PAGES, "entries")
+        t.equal(len(machine.servers[0].maps), 2, "maps")
+        check_views(t, machine)
+
+
 def test_dma_messages(t):
     """DMA that a device does through QEMU reaches pinned blocks only."""
     with t.machine() as machine:
