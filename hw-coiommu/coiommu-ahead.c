@@ -164,23 +164,36 @@ static bool may_guess(CoiommuState *s, uint64_t block, CoiommuGuess guess)
            settings.policy != COIOMMU_POLICY_OFF;
 }
 
+/**
+ * Hint - what is to be pinned, taken from the predictor
+ * @guess: of which kind it is
+ * @generation: of the pins that it was predicted from
+ * @max_bytes: the most that pins ahead may hold which nobody has used
+ */
+typedef struct Hint {
+    CoiommuGuess guess;
+    unsigned generation;
+    uint64_t max_bytes;
+} Hint;
+
 /* Returns false if there is no use in going on with the next block. */
-static bool guess_block(CoiommuState *s, uint64_t block, CoiommuGuess guess,
-                        uint64_t max_bytes)
+static bool guess_block(CoiommuState *s, uint64_t block, const Hint *hint)
 {
-    int ret = 0;
+    CoiommuGuess guess = hint->guess;
+    int ret = -ESTALE;
 
     if (!coiommu_gate_enter(&s->gate)) {
         return false;
     }
-    if (may_guess(s, block, guess)) {
-        ret = coiommu_pin_guess(s, block, guess, max_bytes);
+    if (s->pins_generation == hint->generation) {
+        ret = may_guess(s, block, guess) ?
+              coiommu_pin_guess(s, block, guess, hint->max_bytes) : 0;
     }
     coiommu_gate_leave(&s->gate);
     if (ret > 0) {
         stat64_add(guess == COIOMMU_GUESS_AHEAD ? &s->stats.ahead_pins :
                                                   &s->stats.escape_blocks, 1);
-    } else if (ret < 0 && ret != -EDQUOT) {
+    } else if (ret < 0 && ret != -EDQUOT && ret != -ESTALE) {
         coiommu_ahead_no_room(s);
     }
     return ret >= 0;
@@ -195,12 +208,15 @@ static void *coiommu_ahead_thread(void *opaque)
     rcu_register_thread();
     qemu_mutex_lock(&s->ahead.lock);
     while (!s->ahead.stop) {
-        uint64_t max_bytes = s->ahead.max_bytes;
+        Hint hint = {
+            .generation = s->ahead.generation,
+            .max_bytes = s->ahead.max_bytes,
+        };
         int64_t now = now_ms();
-        CoiommuGuess guess;
         size_t i, count;
 
-        count = coiommu_predict_take(&s->ahead.predictor, now, &guess, blocks);
+        count = coiommu_predict_take(&s->ahead.predictor, now, &hint.guess,
+                                     blocks);
         if (!count) {
             qemu_cond_wait(&s->ahead.kick, &s->ahead.lock);
             continue;
@@ -210,11 +226,11 @@ static void *coiommu_ahead_thread(void *opaque)
         }
         qemu_mutex_unlock(&s->ahead.lock);
         for (i = 0; i < count && !qatomic_read(&s->ahead.stop); i++) {
-            if (!guess_block(s, blocks[i], guess, max_bytes)) {
+            if (!guess_block(s, blocks[i], &hint)) {
                 break;
             }
         }
-        trace_coiommu_ahead(guess, blocks[0], count, i);
+        trace_coiommu_ahead(hint.guess, blocks[0], count, i);
         qemu_mutex_lock(&s->ahead.lock);
     }
     qemu_mutex_unlock(&s->ahead.lock);
@@ -247,6 +263,7 @@ void coiommu_ahead_set_threshold(CoiommuState *s, uint32_t threshold)
 void coiommu_ahead_reset(CoiommuState *s)
 {
     QEMU_LOCK_GUARD(&s->ahead.lock);
+    s->ahead.generation = s->pins_generation;
     memset(&s->ahead.predictor, 0, sizeof(s->ahead.predictor));
     coiommu_escape_reset(&s->ahead.escape, s->ahead.escape.threshold);
     s->ahead.hold_until_ms = 0;

@@ -137,7 +137,7 @@ static void forget(CoiommuState *s, PCIDevice *dev)
     g_hash_table_remove(s->attached, dev);
     /* From now on blocks go whatever their counts say. */
     if (!g_hash_table_size(s->attached)) {
-        s->voided++;
+        coiommu_pin_void(s);
     }
     coiommu_gate_open(&s->gate);
     trace_coiommu_detach(dev->name, g_hash_table_size(s->attached));
@@ -161,7 +161,8 @@ uint32_t coiommu_endpoint_detach(CoiommuState *s, uint32_t endpoint)
 void coiommu_endpoint_detach_all(CoiommuState *s)
 {
     trace_coiommu_detach_all(g_hash_table_size(s->attached));
-    s->voided++;
+    s->table_generation++;
+    coiommu_pin_void(s);
     g_hash_table_remove_all(s->attached);
 }
 

@@ -8,6 +8,7 @@
  *   -device coiommu[,unit=SIZE][,block=SIZE][,pressure=on|off][,viot=on|off]
  *           [,x-pressure-path=PATH][,x-track-emulated=on|off]
  *           [,x-fallback-delay=MS]
+ *           [,x-doorbell-us=N]
  *
  * and the settings in coiommu-properties.c.  It must come before the vfio
  * devices that it is to serve, because VFIO looks for an IOMMU when a device
@@ -327,6 +328,7 @@ static const Property coiommu_properties[] = {
     DEFINE_PROP_BOOL("x-track-emulated", CoiommuState, track_emulated, false),
     DEFINE_PROP_UINT32("x-fallback-delay", CoiommuState, fallback.delay_ms,
                        FALLBACK_DELAY_MS),
+    DEFINE_PROP_UINT32("x-doorbell-us", CoiommuState, doorbell_us, 10000),
 };
 
 static void coiommu_class_init(ObjectClass *klass, CoiommuClassData data)
@@ -365,6 +367,8 @@ static void coiommu_class_init(ObjectClass *klass, CoiommuClassData data)
         "Track emulated devices as well, for tests");
     object_class_property_set_description(klass, "x-fallback-delay",
         "Milliseconds for which all stays pinned when no device needs it");
+    object_class_property_set_description(klass, "x-doorbell-us",
+        "Microseconds after which a request is served in part (0: never)");
 }
 
 static const TypeInfo coiommu_info = {

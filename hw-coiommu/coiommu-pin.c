@@ -29,11 +29,8 @@
 #include "coiommu-pieces.h"
 #include "trace.h"
 
-/*
- * How often a pin that finds no room is tried again, each time after something
- * was freed for it.  More than once, as another pin may have taken that.
- */
-#define ROOM_ATTEMPTS 8
+/* How often a pin is tried that finds no room; see room_bytes(). */
+#define ROOM_ATTEMPTS 12
 
 static hwaddr block_start(CoiommuState *s, uint64_t block)
 {
@@ -259,20 +256,43 @@ static void report_failure(CoiommuState *s, uint64_t block, int ret)
                      "are the reason", block_start(s, block), strerror(-ret));
 }
 
-int coiommu_pin_block(CoiommuState *s, hwaddr gpa, uint64_t size)
+/*
+ * How much to free for a block that has found no room @attempt times before.
+ * The quota says how much it lacks.  The host does not, and may log each
+ * refusal, so each time it is four times as much: the last attempts let go of
+ * all that is idle.
+ */
+static uint64_t room_bytes(CoiommuState *s, unsigned attempt)
 {
-    int attempt, ret;
+    CoiommuPinTotals totals = coiommu_pinset_totals(&s->pins);
+    uint64_t block = 1ull << s->block_shift;
+    uint64_t lack = 0;
+
+    if (totals.quota && totals.charged + block > totals.quota) {
+        lack = totals.charged + block - totals.quota;
+    }
+    return MAX(lack, block << 2 * attempt);
+}
+
+int coiommu_pin_block(CoiommuState *s, hwaddr gpa, uint64_t size,
+                      int64_t until)
+{
+    unsigned attempt;
+    int ret;
 
     for (attempt = 0; ; attempt++) {
         ret = pin_attempt(s, gpa, size);
         if (!is_lack_of_room(ret) || attempt == ROOM_ATTEMPTS) {
             break;
         }
-        if (!coiommu_unpin_reclaim(s)) {
+        if (!coiommu_unpin_reclaim(s, room_bytes(s, attempt), until)) {
             if (coiommu_waited_for(s)) {
-                return -EAGAIN;
+                return -EINTR;
             }
             break;
+        }
+        if (get_clock() >= until) {
+            return -EAGAIN;
         }
     }
     if (ret < 0) {
@@ -372,6 +392,12 @@ static void unpin_alone(CoiommuState *s, uint64_t block)
     coiommu_pinset_leave(&s->pins, block);
 }
 
+void coiommu_pin_void(CoiommuState *s)
+{
+    s->pins_generation++;
+    coiommu_ahead_reset(s);
+}
+
 void coiommu_unpin_all(CoiommuState *s)
 {
     CoiommuPinTotals totals = coiommu_pinset_totals(&s->pins);
@@ -379,7 +405,7 @@ void coiommu_unpin_all(CoiommuState *s)
     CoiommuPin pin;
 
     trace_coiommu_unpin_all(totals.pinned, totals.bytes);
-    s->voided++;
+    coiommu_pin_void(s);
     while (i-- && coiommu_pinset_get(&s->pins, i, &pin)) {
         if (pin.state == COIOMMU_PIN_PINNED) {
             unpin_alone(s, pin.block);

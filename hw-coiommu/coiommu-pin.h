@@ -17,11 +17,13 @@ typedef struct CoiommuState CoiommuState;
  * published, so that costs no more than the range is long.  Returns 1 if the
  * block has been pinned, 0 if it was, or a negative errno, -EDQUOT for the
  * quota; after an error no container holds anything that it did not hold
- * before, but for what is stuck.  -EAGAIN: there may be room, but somebody
- * wants the gate closed before we have looked everywhere.  Inside the gate or
+ * before, but for what is stuck.  To be called again after -EINTR (somebody
+ * wants the gate closed, before we have looked everywhere for room) and -EAGAIN
+ * (it is @until, by get_clock(); some room has been made).  Inside the gate or
  * under the BQL.
  */
-int coiommu_pin_block(CoiommuState *s, hwaddr gpa, uint64_t size);
+int coiommu_pin_block(CoiommuState *s, hwaddr gpa, uint64_t size,
+                      int64_t until);
 
 /*
  * Pin one that nobody has asked for, if it is absent, nobody is in it, and
@@ -52,6 +54,12 @@ void coiommu_unpin_block(CoiommuState *s, uint64_t block);
  * Returns whether it was.
  */
 bool coiommu_unpin_try(CoiommuState *s, uint64_t block);
+
+/*
+ * What has been decided about pins and is not done yet is not to be done any
+ * more.  BQL, gate closed, as for the following.
+ */
+void coiommu_pin_void(CoiommuState *s);
 
 /* Withdraw and unmap all.  BQL, gate closed, as for the following. */
 void coiommu_unpin_all(CoiommuState *s);

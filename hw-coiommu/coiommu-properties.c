@@ -57,8 +57,10 @@
  *   fallback-pin-ns       how long that has taken the last time
  *   fallback-refused      how often a device was kept off the bus instead
  *   requests              doorbell writes
- *   request-errors        of these, how many got another status than OK, PROBE
- *                         apart
+ *   request-errors        of these, how many got another status than OK or
+ *                         AGAIN, PROBE apart
+ *   partial-requests      PIN requests that were answered before all was
+ *                         pinned: the driver rings again
  *   request-wait-max-ns   the longest that a request has waited for a block
  *                         that another thread was mapping or unmapping
  *   attached-endpoints    devices that are attached now
@@ -496,6 +498,7 @@ void coiommu_properties_init(CoiommuState *s)
     add_stat(s, "fallback-refused", &s->stats.fallback_refused);
     add_stat(s, "requests", &s->stats.requests);
     add_stat(s, "request-errors", &s->stats.request_errors);
+    add_stat(s, "partial-requests", &s->stats.partial_requests);
     add_stat(s, "request-wait-max-ns", &s->stats.wait_max_ns);
     add_getter(s, "bypass-devices", get_bypass_devices);
     add_getter(s, "bypass-bytes", get_bypass_bytes);

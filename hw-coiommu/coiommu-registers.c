@@ -18,6 +18,12 @@
 #define REGISTERS_SIZE  COIOMMU_REG_DOORBELL
 #define DOORBELL_SIZE   (COIOMMU_BAR_SIZE - COIOMMU_REG_DOORBELL)
 
+/* What we offer. */
+static uint64_t device_features(CoiommuState *s)
+{
+    return COIOMMU_F_ACCESSED | (s->doorbell_us ? COIOMMU_F_PARTIAL : 0);
+}
+
 /* ---- Commands ---- */
 
 /* @rw: what the registers say, indexed by COIOMMU_RW_*. */
@@ -31,7 +37,7 @@ static uint32_t cmd_enable(CoiommuState *s, const uint64_t *rw)
     if (s->enabled) {
         return COIOMMU_ST_STATE;
     }
-    if (features & ~COIOMMU_FEATURES) {
+    if (features & ~device_features(s)) {
         return COIOMMU_ST_FEATURE;
     }
     if (!coiommu_dtt_init(&dtt, rw[COIOMMU_RW_DTT_ROOT],
@@ -52,7 +58,8 @@ static uint32_t cmd_enable(CoiommuState *s, const uint64_t *rw)
     s->req_slots = req_slots;
     s->features = features;
     s->enabled = true;
-    coiommu_ahead_reset(s);
+    s->table_generation++;
+    coiommu_pin_void(s);
     coiommu_pin_publish_all(s);
     coiommu_gate_open(&s->gate);
     return COIOMMU_ST_OK;
@@ -196,7 +203,7 @@ static uint64_t register_value(CoiommuState *s, const CoiommuRegister *reg)
     case COIOMMU_REG_VERSION:
         return COIOMMU_VERSION;
     case COIOMMU_REG_DEVICE_FEATURES:
-        return COIOMMU_FEATURES;
+        return device_features(s);
     case COIOMMU_REG_UNIT_SHIFT:
         return s->unit_shift;
     case COIOMMU_REG_BLOCK_SHIFT:

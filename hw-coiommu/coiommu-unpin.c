@@ -21,14 +21,19 @@
 #include "qemu/osdep.h"
 #include "qemu/lockable.h"
 #include "qemu/rcu.h"
+#include "qemu/units.h"
 #include "coiommu.h"
 #include "trace.h"
 
 /* Entries of the pin set in one slice. */
 #define SLICE           64
 
-/* How many blocks a reclaim frees at most. */
-#define RECLAIM_BATCH   16
+/*
+ * A reclaim frees so much, if it finds as much of the kind that it takes: the
+ * next pins would find no room either.
+ */
+#define SPARE_BLOCKS    16
+#define SPARE_BYTES     (32 * MiB)
 
 /**
  * Candidate - a block that has been looked at
@@ -53,12 +58,14 @@ typedef struct Candidate {
 /**
  * Turn - once around the pin set, in one or more passes
  * @policy: to be asked
+ * @generation: of the pins that it is about
  * @hand: where it goes on; 0: a new turn begins
  * @busy_bytes: of blocks that had a count, as far as it has come
  * @partial: it has left out blocks
  */
 typedef struct Turn {
     CoiommuPolicy policy;
+    unsigned generation;
     size_t hand;
     uint64_t busy_bytes;
     bool partial;
@@ -164,22 +171,55 @@ void coiommu_unpin_wake(CoiommuState *s)
 
 /* ---- Reclaim ---- */
 
+/**
+ * Reclaim - the search for room
+ * @bytes: how much is wanted
+ * @until: when to end it, by get_clock(), if something has been freed
+ * @freed: bytes that have been
+ * @blocks: in how many blocks
+ */
+typedef struct Reclaim {
+    uint64_t bytes;
+    int64_t until;
+    uint64_t freed;
+    unsigned blocks;
+} Reclaim;
+
+/* Looked at before each block. */
+static bool reclaim_over(CoiommuState *s, const Reclaim *r)
+{
+    return r->freed >= r->bytes || coiommu_waited_for(s) ||
+           (r->freed && get_clock() >= r->until);
+}
+
+/* Let the block go if it is idle; @spare: and has not been used lately. */
+static void reclaim_block(CoiommuState *s, Reclaim *r, uint64_t block,
+                          bool spare)
+{
+    Candidate c = { .now_ms = now_ms(), .look = block_look(s, block) };
+
+    if (spare && c.look.accessed) {
+        /* The look has taken what would have told so later. */
+        coiommu_ahead_used(s, block);
+    } else if (block_let_go(s, block, &c)) {
+        r->freed += c.bytes;
+        r->blocks++;
+    }
+}
+
 /*
  * One turn around the pin set from where the last reclaim stopped.  @filter:
- * which blocks; @spare: leave those that were used lately.  Returns how many
- * blocks are free now.
+ * which blocks; @spare: leave those that were used lately.
  */
-static unsigned reclaim_turn(CoiommuState *s, CoiommuPinFilter *filter,
-                             bool spare)
+static void reclaim_turn(CoiommuState *s, Reclaim *r, CoiommuPinFilter *filter,
+                         bool spare)
 {
     size_t left = coiommu_pinset_end(&s->pins);
     /* A hint: reclaims at the same time may well start at the same place. */
     size_t hand = qatomic_read(&s->unpin.hand);
-    Candidate c = { .now_ms = now_ms() };
     uint64_t blocks[SLICE];
-    unsigned freed = 0;
 
-    while (left && freed < RECLAIM_BATCH && !coiommu_waited_for(s)) {
+    while (left && !reclaim_over(s, r)) {
         size_t slice = MIN(left, SLICE);
         size_t i, found;
 
@@ -189,43 +229,37 @@ static unsigned reclaim_turn(CoiommuState *s, CoiommuPinFilter *filter,
         found = coiommu_pinset_walk(&s->pins, &hand, filter, NULL, blocks,
                                     slice);
         left -= slice;
-        for (i = 0; i < found && freed < RECLAIM_BATCH &&
-                    !coiommu_waited_for(s); i++) {
-            c.look = block_look(s, blocks[i]);
-            if (!(spare && c.look.accessed)) {
-                freed += block_let_go(s, blocks[i], &c);
-            } else {
-                /* The look has taken what would have told so later. */
-                coiommu_ahead_used(s, blocks[i]);
-            }
+        for (i = 0; i < found && !reclaim_over(s, r); i++) {
+            reclaim_block(s, r, blocks[i], spare);
         }
     }
     qatomic_set(&s->unpin.hand, hand);
-    return freed;
 }
 
-bool coiommu_unpin_reclaim(CoiommuState *s)
+bool coiommu_unpin_reclaim(CoiommuState *s, uint64_t bytes, int64_t until)
 {
-    unsigned freed = 0;
+    uint64_t block = 1ull << s->block_shift;
+    uint64_t spare = MIN(SPARE_BLOCKS * block, SPARE_BYTES);
+    Reclaim r = { .bytes = MAX(bytes, spare), .until = until };
 
     if (s->pin_all) {
         return false;
     }
     coiommu_ahead_no_room(s);
     if (coiommu_pinset_totals(&s->pins).guesses) {
-        freed = reclaim_turn(s, filter_guess, true);
+        reclaim_turn(s, &r, filter_guess, true);
     }
-    if (!freed) {
-        freed = reclaim_turn(s, NULL, true);
+    if (r.freed < bytes) {
+        reclaim_turn(s, &r, NULL, true);
     }
-    if (!freed) {
-        freed = reclaim_turn(s, NULL, false);
+    if (r.freed < bytes) {
+        reclaim_turn(s, &r, NULL, false);
     }
     stat64_add(&s->stats.reclaims, 1);
-    stat64_add(&s->stats.reclaimed_blocks, freed);
-    trace_coiommu_reclaim(freed);
+    stat64_add(&s->stats.reclaimed_blocks, r.blocks);
+    trace_coiommu_reclaim(r.blocks, r.freed, bytes);
     /* What the unpin thread is about to free is as good. */
-    return freed || coiommu_pinset_wait_release(&s->pins);
+    return r.blocks || coiommu_pinset_wait_release(&s->pins);
 }
 
 /* ---- The thread ---- */
@@ -265,6 +299,15 @@ static void set_mapped_bytes(CoiommuState *s, uint64_t bytes)
     stat64_max(&s->stats.mapped_peak, bytes);
 }
 
+/* What a turn has found so far was about pins that have gone since. */
+static void turn_renew(CoiommuState *s, Turn *turn)
+{
+    turn->generation = s->pins_generation;
+    turn->hand = coiommu_pinset_end(&s->pins);
+    turn->busy_bytes = 0;
+    turn->partial = false;
+}
+
 /* Walk on from where the last pass stopped. */
 static void unpin_pass(CoiommuState *s, const CoiommuUnpinSettings *settings,
                        bool hurry, Turn *turn)
@@ -275,7 +318,10 @@ static void unpin_pass(CoiommuState *s, const CoiommuUnpinSettings *settings,
     unsigned gone = 0;
 
     if (!turn->hand) {
-        *turn = (Turn) { .hand = coiommu_pinset_end(&s->pins) };
+        *turn = (Turn) {
+            .generation = turn->generation,
+            .hand = coiommu_pinset_end(&s->pins),
+        };
     }
     turn->policy.kind = settings->policy;
     turn->policy.window_ms = settings->window_ms;
@@ -285,6 +331,9 @@ static void unpin_pass(CoiommuState *s, const CoiommuUnpinSettings *settings,
 
         if (!coiommu_gate_enter(&s->gate)) {
             break;
+        }
+        if (turn->generation != s->pins_generation) {
+            turn_renew(s, turn);
         }
         if (s->enabled && !s->pin_all) {
             turn->policy.has_accessed = s->features & COIOMMU_F_ACCESSED;

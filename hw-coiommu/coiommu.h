@@ -91,9 +91,6 @@
 #define TYPE_COIOMMU "coiommu"
 OBJECT_DECLARE_SIMPLE_TYPE(CoiommuState, COIOMMU)
 
-/* Features that the device offers. */
-#define COIOMMU_FEATURES COIOMMU_F_ACCESSED
-
 /* Guest RAM lies in: below 4 GiB, above it, and the BIOS ROM's top 16 MiB. */
 #define COIOMMU_WINDOWS_MAX 3
 
@@ -145,6 +142,7 @@ typedef struct CoiommuStats {
     Stat64 fallback_refused;
     Stat64 requests;
     Stat64 request_errors;
+    Stat64 partial_requests;
     Stat64 wait_max_ns;
     Stat64 dma_faults;
     Stat64 attach_refused;
@@ -210,6 +208,7 @@ typedef struct CoiommuPressure {
  * @kick: wakes the thread: a hint, or @stop
  * @predictor: hints
  * @escape: misses
+ * @generation: of the pins that the hints are about
  * @max_bytes: the most that pins ahead may hold which nobody has used
  * @hold_until_ms: no guesses before
  * @stop: the thread is to end; atomic as well
@@ -221,6 +220,7 @@ typedef struct CoiommuAhead {
     QemuCond kick;
     CoiommuPredictor predictor;
     CoiommuEscape escape;
+    unsigned generation;
     uint64_t max_bytes;
     int64_t hold_until_ms;
     bool stop;
@@ -236,6 +236,7 @@ struct CoiommuState {
     bool use_pressure;
     bool use_viot;
     char *pressure_path;
+    uint32_t doorbell_us;
 
     /* It has been realized, and is no more: for good.  BQL. */
     bool unrealized;
@@ -280,8 +281,13 @@ struct CoiommuState {
     /* As @attached: tracked, and never to be attached.  BQL. */
     GHashTable *untrackable;
 
-    /* How often requests in progress have become void.  State. */
-    unsigned voided;
+    /*
+     * What was decided before a lock and is done after it must find these as
+     * they were.  @table_generation changes when a table is taken over or given
+     * up, @pins_generation then and when everything has been unpinned.  State.
+     */
+    unsigned table_generation;
+    unsigned pins_generation;
 
     /* All guest RAM is to be pinned, and nothing is let go of.  State. */
     bool pin_all;
@@ -441,58 +447,16 @@ void coiommu_unpin_set(CoiommuState *s, const CoiommuUnpinSettings *settings);
 void coiommu_unpin_hurry(CoiommuState *s);
 
 /*
- * A pin finds no room: let go of some idle blocks.  Inside the gate or under
- * the BQL, with no block entered.  Returns whether another attempt may succeed;
- * the search ends early when somebody waits for the gate.
+ * A pin finds no room: let go of idle blocks until @bytes are free, as far as
+ * there are any.  Inside the gate or under the BQL, with no block entered.
+ * Returns whether another attempt may succeed.  The search ends early when
+ * somebody waits for the gate, and at @until (by get_clock()) if something has
+ * been freed by then.
  */
-bool coiommu_unpin_reclaim(CoiommuState *s);
+bool coiommu_unpin_reclaim(CoiommuState *s, uint64_t bytes, int64_t until);
 
 /* A block has just been pinned: there is something to do for the thread. */
 void coiommu_unpin_wake(CoiommuState *s);
-
-/* ---- coiommu-ahead.c ---- */
-
-void coiommu_ahead_init(CoiommuState *s);
-void coiommu_ahead_destroy(CoiommuState *s);
-
-/* Start and stop the thread.  BQL.  Stopping twice does nothing. */
-void coiommu_ahead_start(CoiommuState *s);
-void coiommu_ahead_stop(CoiommuState *s);
-
-/* Forget what was seen: the guest enables another table. */
-void coiommu_ahead_reset(CoiommuState *s);
-
-/* The settings; @threshold is in misses per second, 0 is off for both. */
-void coiommu_ahead_get(CoiommuState *s, uint64_t *max_bytes,
-                       uint32_t *threshold);
-void coiommu_ahead_set_max_bytes(CoiommuState *s, uint64_t max_bytes);
-void coiommu_ahead_set_threshold(CoiommuState *s, uint32_t threshold);
-
-/* The level of escape. */
-unsigned coiommu_ahead_level(CoiommuState *s);
-
-/* Once for each interval of the unpin thread: is it time for a pass? */
-bool coiommu_ahead_pass_due(CoiommuState *s);
-
-/*
- * Notes of what has happened.  They can be taken from anywhere: no more than
- * mutexes are needed for them.
- *
- *   miss      a request has had to pin something
- *   pinned    this block has been pinned for somebody who has asked for it
- *   used      it is in use: if it was a guess, it was a right one
- *   settled   it holds nothing but mappings that stay
- *   unpinned  it has been let go by this pass, or 0
- *   unused    it has been unpinned, and if it still was a guess, a wrong one
- *   no_room   a pin has not found room: no guesses for a while
- */
-void coiommu_ahead_miss(CoiommuState *s);
-void coiommu_ahead_pinned(CoiommuState *s, uint64_t block);
-void coiommu_ahead_used(CoiommuState *s, uint64_t block);
-void coiommu_ahead_settled(CoiommuState *s, uint64_t block);
-void coiommu_ahead_unpinned(CoiommuState *s, uint64_t block, uint64_t pass);
-void coiommu_ahead_unused(CoiommuState *s, uint64_t block, CoiommuGuess guess);
-void coiommu_ahead_no_room(CoiommuState *s);
 
 /* ---- coiommu-hold.c ---- */
 
@@ -595,5 +559,7 @@ unsigned coiommu_vfio_charged(CoiommuState *s);
 
 /* VFIO asked for a replay to notifier @n: bring its container up to date. */
 void coiommu_vfio_replay(CoiommuState *s, IOMMUNotifier *n);
+
+#include "coiommu-ahead.h"
 
 #endif /* COIOMMU_H */

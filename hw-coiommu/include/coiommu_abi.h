@@ -74,6 +74,8 @@
  */
 /* The driver sets ACCESSED at each map; the device may look at it. */
 #define COIOMMU_F_ACCESSED		(1ull << 0)
+/* The driver rings again when a PIN ends with COIOMMU_ST_AGAIN. */
+#define COIOMMU_F_PARTIAL		(1ull << 1)
 
 /* ENABLE has succeeded and neither DISABLE nor a reset has come since. */
 #define COIOMMU_STATUS_ENABLED		(1u << 0)
@@ -109,6 +111,8 @@
 #define COIOMMU_ST_IO			9
 /* DRIVER_FEATURES has a bit that the device did not offer. */
 #define COIOMMU_ST_FEATURE		10
+/* PIN, with F_PARTIAL: more is pinned than was, but not all; ring again. */
+#define COIOMMU_ST_AGAIN		11
 /* What the driver writes before it rings; never written by the device. */
 #define COIOMMU_ST_PENDING		0xffffffffu
 

@@ -79,8 +79,11 @@ class Guest:
 
     # ---- table and request pages ----
 
-    def prepare(self, size, slots=2):
-        """Lay out a table for [0, size) and request pages; set registers."""
+    def prepare(self, size, slots=2, features=None):
+        """
+        Lay out a table for [0, size) and request pages; set registers.  All
+        features are used if none are named.
+        """
         self.size = size
         per_leaf = ABI.DTT_LEAF_ENTRIES * self.unit
         leaves = -(-size // per_leaf)
@@ -92,14 +95,15 @@ class Guest:
         self.machine.write_bytes(
             SLOTS, struct.pack(f"<{slots}Q",
                                *[REQUESTS + i * 4096 for i in range(slots)]))
-        self.set_reg("DRIVER_FEATURES", self.reg("DEVICE_FEATURES"))
+        self.set_reg("DRIVER_FEATURES", self.reg("DEVICE_FEATURES")
+                     if features is None else features)
         self.set_reg("DTT_ROOT", DIRECTORY)
         self.set_reg("DTT_SIZE", size)
         self.set_reg("REQ_ROOT", SLOTS)
         self.set_reg("REQ_SLOTS", slots)
 
-    def enable(self, size=512 << 20, slots=2):
-        self.prepare(size, slots)
+    def enable(self, size=512 << 20, slots=2, features=None):
+        self.prepare(size, slots, features)
         return self.command(ABI.CMD_ENABLE)
 
     def disable(self):
@@ -183,8 +187,13 @@ class Guest:
         return self.request(ABI.OP_PROBE, endpoint)[0]
 
     def pin(self, *ranges):
-        """Pin (gfn, npages) pairs: (status, done)."""
-        return self.request(ABI.OP_PIN, ranges=ranges)
+        """Pin (gfn, npages) pairs: (status, done).  Ring until it is over."""
+        done = 0
+        while True:
+            status, more = self.request(ABI.OP_PIN, ranges=ranges[done:])
+            done += more
+            if status != ABI.ST_AGAIN:
+                return status, done
 
     def pin_bytes(self, address, size):
         return self.pin((address >> 12, -(-size // 4096)))[0]

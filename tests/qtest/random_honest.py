@@ -139,9 +139,15 @@ class Cpu:
         return True
 
     def poll(self):
-        """Take the answer, if it is there."""
-        if self.busy and self.over():
-            self.end(self.machine.read(self.page + 8, 4))
+        """Take the answer, if it is there; after one in part ring again."""
+        if not self.busy or not self.over():
+            return
+        status = self.machine.read(self.page + 8, 4)
+        if status == ABI.ST_AGAIN:
+            self.machine.write(self.page + 8, 4, ABI.ST_PENDING)
+            self.ring()
+        else:
+            self.end(status)
 
     def end(self, status):
         (address, size), self.busy = self.busy, None
@@ -206,9 +212,10 @@ class Honest:
 
     def wait(self):
         """Until no CPU has a request under way."""
-        self.world.quiet()
-        for cpu in self.cpus:
-            cpu.poll()
+        while any(cpu.busy for cpu in self.cpus):
+            self.world.quiet()
+            for cpu in self.cpus:
+                cpu.poll()
 
     # ---- mappings ----
 

@@ -472,7 +472,7 @@ def test_ahead_storm(t):
                 time.monotonic() < end + PATIENCE and
                 not machine.counter("reclaimed-blocks")):
             for i, caller in enumerate(both):
-                if caller.ringer.over():
+                if caller.over():
                     t.equal(caller.status(), ABI.ST_OK, "status")
                     done += 1
                     caller.pin(BASE + (done * 3 + i) % 48 * 65536, 3 * 65536)

@@ -70,7 +70,8 @@ class Fuzzer:
             self.machine.write(address, size, self.value(8 * size))
 
     def enable(self):
-        self.statuses.add(("enable", self.guest.enable()))
+        self.statuses.add(("enable", self.guest.enable(
+            features=self.random.randrange(4))))
 
     def disable(self):
         self.guest.disable()

@@ -62,7 +62,7 @@ def test_enable_registers(t):
         ({"REQ_SLOTS": ABI.SLOTS_MAX + 1}, invalid),
         ({"REQ_SLOTS": 0xffffffff}, invalid),
         # Features that were not offered.
-        ({"DRIVER_FEATURES": 2}, ABI.ST_FEATURE),
+        ({"DRIVER_FEATURES": 4}, ABI.ST_FEATURE),
         ({"DRIVER_FEATURES": 1 << 63}, ABI.ST_FEATURE),
         # And these are in order.
         ({"DRIVER_FEATURES": 0}, ABI.ST_OK),

@@ -15,6 +15,9 @@ BASE = 0x4000000
 FIRST = endpoint(0, 5)
 REQUEST = ABI.REQ_MAX_PAGES * 4096
 
+# No answers in parts.
+WHOLE = ",x-doorbell-us=0"
+
 
 def test_block_of_budget(t):
     """A block is so large that half of what a container holds is enough."""
@@ -68,6 +71,38 @@ def test_block_and_quota(t):
          "coiommu,max-pinned=8M"])
     t.equal((status, "at least two pin blocks (16777216 bytes)" in message),
             (1, True), message)
+
+
+def test_quota_lowered(t):
+    """After max-pinned is lowered a mapping finds whatever is idle."""
+    for options in ("", WHOLE):
+        with t.machine(coiommu=f",block=64K{options}") as machine:
+            guest = ready(t, machine)
+            server = machine.servers[0]
+            t.equal(guest.pin_bytes(BASE, 32 * MIB), ABI.ST_OK, "PIN of 512")
+            t.equal(guest.map(BASE + MIB, 65536), ABI.ST_OK, "map that stays")
+            machine.set("max-pinned", 2 * 65536)
+            t.equal(guest.map(2 * BASE, 4096), ABI.ST_OK, "map")
+            t.equal(sorted(server.maps), [BASE + MIB, 2 * BASE], "maps")
+            t.equal(machine.counter("pin-errors"), 0, "pin-errors")
+            # Nothing is idle now, and that is found out.
+            t.equal(guest.map(3 * BASE, 4096), ABI.ST_QUOTA, "one more")
+            check_views(t, machine)
+
+
+def test_host_limit_lowered(t):
+    """The same for a limit of the host, which doesn't tell how much."""
+    with t.machine(coiommu=f",block=64K{WHOLE}") as machine:
+        guest = ready(t, machine)
+        server = machine.servers[0]
+        t.equal(guest.pin_bytes(BASE, 32 * MIB), ABI.ST_OK, "PIN of 512")
+        t.equal(guest.map(BASE + MIB, 65536), ABI.ST_OK, "map that stays")
+        server.max_dma_maps = 2
+        t.equal(guest.map(2 * BASE, 4096), ABI.ST_OK, "map")
+        t.equal(sorted(server.maps), [BASE + MIB, 2 * BASE], "maps")
+        failed = [e for e in server.events if e[3] == errno.ENOSPC]
+        t.equal(len(failed) < 10, True, f"{len(failed)} refusals")
+        check_views(t, machine)
 
 
 def test_small_container_plugged(t):

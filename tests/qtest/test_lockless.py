@@ -5,8 +5,8 @@ import struct
 import threading
 import time
 
-from guest import ABI, BAR, REQUESTS, Guest, endpoint
-from machine import PATIENCE, plug_vfio_user, vfio_user_row
+from guest import ABI, BAR, REQUESTS, SLOTS, Guest, endpoint
+from machine import PATIENCE, QemuError, plug_vfio_user, vfio_user_row
 from test_hotplug import NATIVE, one_and_a_port, start, unplug
 from test_pins import check_views, function_reset
 from test_unpin import wait
@@ -43,7 +43,25 @@ class Caller:
     def status(self):
         return self.machine.read(self.page + 8, 4)
 
+    def over(self):
+        """Is the request over?  What was served in part is asked for again."""
+        if not self.ringer.over():
+            return False
+        if self.status() != ABI.ST_AGAIN:
+            return True
+        self.machine.write(self.page + 8, 4, ABI.ST_PENDING)
+        self.ringer.ring()
+        return False
+
     def result(self, t):
+        end = time.monotonic() + PATIENCE
+        while not self.over():
+            t.equal(time.monotonic() < end, True, "the request is over")
+            time.sleep(0.001)
+        return self.status()
+
+    def answer(self, t):
+        """The status of one doorbell."""
         t.equal(self.ringer.wait(), True, "the doorbell write returns")
         return self.status()
 
@@ -170,9 +188,13 @@ def slow_pin(t, server, caller, *more):
         time.sleep(0.005)
 
 
+# For a driver that cannot take an answer in parts.
+WHOLE = ",x-doorbell-us=0"
+
+
 def test_changes_pass(t):
     """Whoever has to wait for a large request waits for one block of it."""
-    with machine_with_callers(t, one_and_a_port) as machine:
+    with machine_with_callers(t, one_and_a_port, WHOLE) as machine:
         guest = start(t, machine, FIRST)
         _, one = callers(machine)
         server = machine.servers[0]
@@ -192,7 +214,7 @@ def test_changes_pass(t):
 def test_changes_void(t):
     """A request during which everything is unpinned ends, unserved."""
     for what in ("DISABLE", "DETACH", "reset", "DISABLE, ENABLE"):
-        with machine_with_callers(t, one_and_a_port) as machine:
+        with machine_with_callers(t, one_and_a_port, WHOLE) as machine:
             guest = start(t, machine, FIRST)
             _, one = callers(machine)
             server = machine.servers[0]
@@ -216,6 +238,123 @@ def test_changes_void(t):
             t.equal(server.maps, {}, "maps")
             t.equal(machine.counter("pinned-bytes"), 0, "pinned-bytes")
             check_views(t, machine)
+
+
+def big_pin(t, server, caller):
+    """A request of 31 blocks, of which the first is being mapped."""
+    server.hold_at(BASE)
+    caller.pin(BASE, 62 * MIB)
+    t.equal(server.held.wait(PATIENCE), True, "the first map is in progress")
+
+
+def maps_of(server):
+    return [event[1] for event in server.events if event[0] == "map"]
+
+
+def test_parts_yield(t):
+    """A doorbell ends for a writer that waits, or when its time is up."""
+    def attach(guest, _):
+        t.equal(guest.attach(FIRST), ABI.ST_OK, "ATTACH")
+
+    def refused(_, machine):
+        # Without the big lock it waits for the end of RCU read-side sections.
+        try:
+            machine.qmp("device_add", driver="nonsense")
+            message = "none"
+        except QemuError as error:
+            message = str(error)
+        t.equal("is not a valid device" in message, True, message)
+
+    for change in (attach, refused):
+        with machine_with_callers(t, one_and_a_port) as machine:
+            guest = start(t, machine, FIRST)
+            _, one = callers(machine)
+            server = machine.servers[0]
+            big_pin(t, server, one)
+            # Much longer than a doorbell may take.
+            later(0.3, server.release)
+            change(guest, machine)
+            t.equal(maps_of(server), [BASE], "maps")
+            t.equal(one.answer(t), ABI.ST_AGAIN, "status")
+            t.equal(machine.counter("partial-requests"), 1, "partial-requests")
+            t.equal(machine.counter("request-errors"), 0, "request-errors")
+            # The same page again: each block is mapped once, and none is lost.
+            t.equal(one.result(t), ABI.ST_OK, "the request")
+            t.equal(maps_of(server),
+                    [BASE + i * 2 * MIB for i in range(31)], "maps")
+            check_views(t, machine)
+
+
+def test_parts_void(t):
+    """What is unpinned between two parts is not taken for pinned."""
+    with machine_with_callers(t, one_and_a_port) as machine:
+        guest = start(t, machine, FIRST)
+        one, _ = callers(machine)
+        server = machine.servers[0]
+        server.delay = 0.02
+        one.pin(BASE, 62 * MIB)
+        t.equal(one.answer(t), ABI.ST_AGAIN, "status")
+        t.equal(guest.disable(), ABI.ST_OK, "DISABLE")
+        t.equal(server.maps, {}, "maps")
+        t.equal(one.result(t), ABI.ST_PENDING, "the rest, after DISABLE")
+        t.equal(guest.reg("ERROR"), ABI.ST_STATE, "ERROR")
+        guest = start(t, machine, FIRST)
+        one.pin(BASE, 62 * MIB)
+        t.equal(one.result(t), ABI.ST_OK, "PIN in the next table")
+        t.equal(len(server.maps), 31, "maps")
+        check_views(t, machine)
+
+
+def test_page_moves(t):
+    """A request whose page is no longer the slot's gets no answer there."""
+    with machine_with_callers(t, one_and_a_port, WHOLE) as machine:
+        guest = start(t, machine, FIRST)
+        _, one = callers(machine)
+        server = machine.servers[0]
+        big_pin(t, server, one)
+        machine.write(SLOTS + 8, 8, REQUESTS + 8 * 4096)
+        later(0.2, server.release)
+        # Makes it pause.
+        t.equal(guest.attach(FIRST), ABI.ST_OK, "ATTACH")
+        t.equal(one.answer(t), ABI.ST_PENDING, "status")
+        t.equal(maps_of(server), [BASE], "maps")
+        t.equal(machine.read(REQUESTS + 8 * 4096 + 8, 4), 0, "the new page")
+        t.equal(guest.reg("ERROR"), ABI.ST_STATE, "ERROR")
+
+
+def test_changes_overtake_enable(t):
+    """A request of one table is not served in the next."""
+    for opcode, number in ((ABI.OP_ATTACH, endpoint(0, 6)),
+                           (ABI.OP_DETACH, FIRST)):
+        with machine_with_callers(t, vfio_user_row, servers=2) as machine:
+            guest = start(t, machine, FIRST)
+            one, two = callers(machine)
+            server = machine.servers[0]
+            one.fill(ABI.OP_PIN, ranges=[(BASE >> 12, 1)])
+            two.fill(opcode, number)
+            # The next kernel's driver uses the second slot alone.
+            page = REQUESTS + 9 * 4096
+            machine.write_bytes(page, struct.pack(
+                "<8I", ABI.OP_ATTACH, 0, ABI.ST_PENDING, 0, FIRST, 0, 0, 0))
+            machine.write_bytes(SLOTS + 0x100, struct.pack("<QQ", page,
+                                                           two.page))
+            # As in changes_overtake, but all of it with the lock kept.
+            server.hold_at(BASE)
+            later(0.5, server.release)
+            commands = [two.ringer.prepare(),
+                        f"writel {BAR + ABI.REG_DOORBELL:#x} 0"]
+            for register, value in (("COMMAND", ABI.CMD_DISABLE),
+                                    ("REQ_ROOT", SLOTS + 0x100),
+                                    ("COMMAND", ABI.CMD_ENABLE),
+                                    ("DOORBELL", 0)):
+                letter = "q" if register == "REQ_ROOT" else "l"
+                where = BAR + getattr(ABI, f"REG_{register}")
+                commands.append(f"write{letter} {where:#x} {value:#x}")
+            machine.command(*commands)
+            t.equal(two.answer(t), ABI.ST_PENDING, "the overtaken request")
+            t.equal(machine.read(page + 8, 4), ABI.ST_OK, "ATTACH")
+            t.equal(guest.reg("ERROR"), ABI.ST_STATE, "ERROR")
+            t.equal(machine.counter("attached-endpoints"), 1, "endpoints")
 
 
 def test_changes_overtake(t):
@@ -243,7 +382,7 @@ def test_changes_overtake(t):
 def test_ram_passes(t):
     """RAM that goes while a request is served is not pinned by it."""
     top = 512 * MIB
-    with machine_with_callers(t, one_and_a_port) as machine:
+    with machine_with_callers(t, one_and_a_port, WHOLE) as machine:
         guest = start(t, machine, FIRST)
         _, one = callers(machine)
         server = machine.servers[0]
@@ -274,7 +413,7 @@ def test_storm(t):
         while time.monotonic() < end or (plugged <= 3 and
                                          time.monotonic() < end + PATIENCE):
             for i, caller in enumerate(both):
-                if caller.ringer.over():
+                if caller.over():
                     t.equal(caller.status(), ABI.ST_OK, "status")
                     done += 1
                     caller.pin(BASE + (done * 3 + i) % 24 * 65536, 5 * 65536)

@@ -334,6 +334,56 @@ def test_pinned_costs_little(t):
         check_views(t, machine)
 
 
+def test_parts(t):
+    """A request that takes long is answered in parts, with the monitor between."""
+    with t.machine(coiommu=",block=64K") as machine:
+        guest = ready(t, machine)
+        server = machine.servers[0]
+        # Longer than a doorbell may take.
+        server.delay = 0.02
+        ranges = [(0x4000, 2 * 16), (0x5000, 16)]
+        for blocks, want in ((1, (ABI.ST_AGAIN, 0)), (2, (ABI.ST_AGAIN, 1)),
+                             (3, (ABI.ST_OK, 2)), (3, (ABI.ST_OK, 2))):
+            t.equal(guest.request(ABI.OP_PIN, ranges=ranges), want, "PIN")
+            t.equal(machine.qmp("query-status")["status"], "running", "QMP")
+            t.equal(len(server.maps), blocks, "maps")
+            t.equal(len(guest.published()), blocks, "PINNED")
+        t.equal(machine.counter("partial-requests"), 2, "partial-requests")
+        # A failure comes after what has been pinned, whichever part it is in.
+        server.fail_at(0x6010000, errno.EFAULT)
+        t.equal(guest.request(ABI.OP_PIN, ranges=[(0x6000, 32)]),
+                (ABI.ST_AGAIN, 0), "PIN")
+        t.equal(guest.request(ABI.OP_PIN, ranges=[(0x6000, 32)]),
+                (ABI.ST_IO, 0), "PIN")
+        t.equal(machine.counter("request-errors"), 1, "request-errors")
+        check_views(t, machine)
+
+
+def test_whole(t):
+    """A driver that does not take parts has all at once, within a limit."""
+    with t.machine(coiommu=",block=64K") as machine:
+        guest = Guest(machine)
+        t.equal(guest.enable(features=ABI.F_ACCESSED), ABI.ST_OK, "ENABLE")
+        t.equal(guest.attach(FIRST), ABI.ST_OK, "ATTACH")
+        machine.servers[0].delay = 0.02
+        t.equal(guest.request(ABI.OP_PIN, ranges=[(0x4000, 4 * 16)]),
+                (ABI.ST_OK, 1), "PIN")
+        t.equal(len(machine.servers[0].maps), 4, "maps")
+        check_views(t, machine)
+    with t.machine(coiommu=",block=1G", memory="64G") as machine:
+        guest = Guest(machine)
+        t.equal(guest.enable(66 * GIB, features=0), ABI.ST_OK, "ENABLE")
+        t.equal(guest.attach(FIRST), ABI.ST_OK, "ATTACH")
+        ranges = [((4 + i) * GIB >> 12, 1) for i in range(20)]
+        t.equal(guest.request(ABI.OP_PIN, ranges=ranges),
+                (ABI.ST_NOMEM, 16), "PIN of 20 GiB")
+        t.equal(len(machine.said("asks for more than 16 GiB")), 1, "warning")
+        t.equal(len(machine.servers[0].maps), 16, "maps")
+        t.equal(guest.request(ABI.OP_PIN, ranges=ranges), (ABI.ST_OK, 20),
+                "PIN again")
+        check_views(t, machine)
+
+
 def test_dma_messages(t):
     """DMA that a device does through QEMU reaches pinned blocks only."""
     with t.machine() as machine:

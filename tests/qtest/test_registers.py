@@ -7,7 +7,7 @@ from guest import ABI, BAR, DEVFN, Guest
 REGISTERS = {
     "MAGIC": (4, ABI.MAGIC, False),
     "VERSION": (4, ABI.VERSION, False),
-    "DEVICE_FEATURES": (8, ABI.F_ACCESSED, False),
+    "DEVICE_FEATURES": (8, ABI.F_ACCESSED | ABI.F_PARTIAL, False),
     "DRIVER_FEATURES": (8, 0, True),
     "UNIT_SHIFT": (4, 16, False),
     "BLOCK_SHIFT": (4, 21, False),

@@ -280,9 +280,15 @@ static void setup(struct hostile *h, u64 features, u64 dir, u64 size, u64 slots,
 	writel(nslots, h->regs + COIOMMU_REG_REQ_SLOTS);
 }
 
+/* Some of those that are offered. */
+static u64 any_features(struct hostile *h)
+{
+	return any32(h) & (COIOMMU_F_ACCESSED | COIOMMU_F_PARTIAL);
+}
+
 static void attack_command(struct hostile *h)
 {
-	setup(h, below(h, 4) ? COIOMMU_F_ACCESSED : any64(h), root(h),
+	setup(h, below(h, 4) ? any_features(h) : any64(h), root(h),
 	      below(h, 2) ? h->size : any64(h) >> below(h, 64), root(h),
 	      below(h, 2) ? h->nslots : below(h, 2 * COIOMMU_SLOTS_MAX));
 	writel(COIOMMU_CMD_DISABLE, h->regs + COIOMMU_REG_COMMAND);
@@ -299,7 +305,7 @@ static void behave(struct hostile *h)
 
 	fill_leaves(h, below(h, 2));
 	memcpy(h->dir, h->saved, h->nleaves * sizeof(*h->dir));
-	setup(h, COIOMMU_F_ACCESSED, h->dir_gpa, h->size, h->slots_gpa,
+	setup(h, any_features(h), h->dir_gpa, h->size, h->slots_gpa,
 	      h->nslots);
 	writel(COIOMMU_CMD_ENABLE, h->regs + COIOMMU_REG_COMMAND);
 	ask(h, COIOMMU_OP_ATTACH, 0);
