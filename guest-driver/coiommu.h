@@ -71,8 +71,12 @@ struct coiommu_mmio {
  * @root: the array of their addresses that the device reads
  * @count: nr_cpu_ids
  * @doorbell: where a slot's number is written
+ * @block_shift: log2 of the pin block in bytes
+ * @partial: the device may answer a PIN with COIOMMU_ST_AGAIN
  * @requests: doorbells rung
- * @failures: requests that did not end with COIOMMU_ST_OK, PROBE apart
+ * @failures: requests that ended neither with COIOMMU_ST_OK nor _AGAIN, PROBE
+ *	apart
+ * @again: PIN requests that were served in part
  * @ranges: ranges in PIN requests
  * @pages: 4 KiB pages in PIN requests
  * @ns: nanoseconds spent in all of them, from the doorbell write to its return
@@ -83,8 +87,11 @@ struct coiommu_slots {
 	__le64 *root;
 	unsigned int count;
 	void __iomem *doorbell;
+	unsigned int block_shift;
+	bool partial;
 	atomic64_t requests;
 	atomic64_t failures;
+	atomic64_t again;
 	atomic64_t ranges;
 	atomic64_t pages;
 	atomic64_t ns;
@@ -219,7 +226,7 @@ u64 coiommu_dtt_forget(struct coiommu_dtt *dtt);
 
 /* coiommu_request.c */
 int coiommu_slots_init(struct coiommu_slots *slots, void __iomem *doorbell,
-		       u32 max_slots);
+		       u32 max_slots, unsigned int block_shift, bool partial);
 void coiommu_slots_free(struct coiommu_slots *slots);
 u32 coiommu_endpoint_request(struct coiommu *coi, u32 opcode,
 			     struct pci_dev *pdev);

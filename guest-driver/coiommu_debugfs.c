@@ -63,6 +63,7 @@ static int requests_show(struct seq_file *m, void *unused)
 
 	seq_printf(m, "requests %lld\n", atomic64_read(&slots->requests));
 	seq_printf(m, "failures %lld\n", atomic64_read(&slots->failures));
+	seq_printf(m, "pin-again %lld\n", atomic64_read(&slots->again));
 	seq_printf(m, "pin-ranges %lld\n", atomic64_read(&slots->ranges));
 	seq_printf(m, "pin-pages %lld\n", atomic64_read(&slots->pages));
 	seq_printf(m, "request-ns %lld\n", atomic64_read(&slots->ns));

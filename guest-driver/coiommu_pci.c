@@ -61,6 +61,8 @@ static int check_device(struct coiommu *coi)
 int coiommu_enable(struct coiommu *coi)
 {
 	struct coiommu_dtt *dtt = &coi->dtt;
+	u64 features = (dtt->flag_accessed ? COIOMMU_F_ACCESSED : 0) |
+		       (coi->slots.partial ? COIOMMU_F_PARTIAL : 0);
 	u64 span = (u64)dtt->nleaves << (COIOMMU_DTT_LEAF_SHIFT +
 					 dtt->unit_shift);
 	void __iomem *regs = coi->regs;
@@ -68,8 +70,7 @@ int coiommu_enable(struct coiommu *coi)
 
 	/* A kernel before us may have left it enabled. */
 	command(coi, COIOMMU_CMD_DISABLE);
-	writeq(dtt->flag_accessed ? COIOMMU_F_ACCESSED : 0,
-	       regs + COIOMMU_REG_DRIVER_FEATURES);
+	writeq(features, regs + COIOMMU_REG_DRIVER_FEATURES);
 	writeq(virt_to_phys(dtt->dir), regs + COIOMMU_REG_DTT_ROOT);
 	writeq(span, regs + COIOMMU_REG_DTT_SIZE);
 	writeq(virt_to_phys(coi->slots.root), regs + COIOMMU_REG_REQ_ROOT);
@@ -122,9 +123,9 @@ void coiommu_quiesce(struct coiommu *coi)
 static int start(struct coiommu *coi)
 {
 	struct pci_dev *pdev = coi->pdev;
-	u64 features = readq(coi->regs + COIOMMU_REG_DEVICE_FEATURES) &
-		       COIOMMU_F_ACCESSED;
+	u64 features = readq(coi->regs + COIOMMU_REG_DEVICE_FEATURES);
 	u32 shift = readl(coi->regs + COIOMMU_REG_UNIT_SHIFT);
+	u32 block_shift = readl(coi->regs + COIOMMU_REG_BLOCK_SHIFT);
 	u32 max_slots = readl(coi->regs + COIOMMU_REG_MAX_SLOTS);
 	int ret;
 
@@ -135,7 +136,9 @@ static int start(struct coiommu *coi)
 		return ret;
 	}
 	ret = coiommu_slots_init(&coi->slots,
-				 coi->regs + COIOMMU_REG_DOORBELL, max_slots);
+				 coi->regs + COIOMMU_REG_DOORBELL, max_slots,
+				 clamp(block_shift, shift, 63u),
+				 features & COIOMMU_F_PARTIAL);
 	if (ret) {
 		pci_err(pdev, "no request pages for %u CPUs (the device takes %u)\n",
 			nr_cpu_ids, max_slots);

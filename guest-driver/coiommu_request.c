@@ -11,7 +11,14 @@
  * PIN requests are made from what has just been counted (see coiommu_dtt.c).
  * The count of the units is above zero by now, so those found PINNED here stay
  * so and are left out; the others are gathered straight into the request page.
- * A list that does not fit is sent in parts, with interrupts on in between.
+ * A list that does not fit is sent in parts, with interrupts on in between, if
+ * the caller has them on.
+ *
+ * What takes time in the host is a block that it has to pin, so a request
+ * touches few of them: no more than as if all its pages lay side by side.  The
+ * rest of a list that jumps between a few blocks costs nothing then, as it is
+ * found PINNED.  And the device may stop when it has taken some 10 ms, and
+ * answer AGAIN: what is not PINNED by then is gathered and asked for again.
  */
 #include <linux/gfp.h>
 #include <linux/io.h>
@@ -45,6 +52,9 @@ struct pin_cursor {
 /**
  * struct pin_batch - the request being gathered
  * @req: the request page of this CPU
+ * @block_shift: log2 of the pin block in frames
+ * @blocks: how often the block was another than the one before
+ * @block: number of the last one
  * @count: ranges in it
  * @pages: 4 KiB pages in it
  * @first: first GFN of the last range
@@ -52,6 +62,9 @@ struct pin_cursor {
  */
 struct pin_batch {
 	struct coiommu_request *req;
+	unsigned int block_shift;
+	u64 blocks;
+	u64 block;
 	u32 count;
 	u64 pages;
 	u64 first;
@@ -181,12 +194,31 @@ u32 coiommu_endpoint_request(struct coiommu *coi, u32 opcode,
 }
 
 /*
- * Add frames [first, end) to the batch: to the last range if they touch it, else
- * as a new one.  Never across a gap, which need not be RAM.  False if the
- * request is full.
+ * Take a note that the batch goes on in the block of frame @first.  False if it
+ * touches enough of them: those of the most pages that a request may have, if
+ * they lie side by side.
+ */
+static bool batch_block(struct pin_batch *batch, u64 first)
+{
+	u64 block = first >> batch->block_shift;
+
+	if (batch->count && block == batch->block)
+		return true;
+	if (batch->blocks > COIOMMU_REQ_MAX_PAGES >> batch->block_shift)
+		return false;
+	batch->blocks++;
+	batch->block = block;
+	return true;
+}
+
+/*
+ * Add frames [first, end), all of one unit, to the batch: to the last range if
+ * they touch it, else as a new one.  Never across a gap, which need not be RAM.
+ * False if the request is full.
  */
 static bool batch_add(struct pin_batch *batch, u64 first, u64 end)
 {
+	const u64 gfn = first;
 	const bool grow = batch->count && first >= batch->first &&
 			  first <= batch->end;
 	u64 pages = batch->pages;
@@ -200,7 +232,7 @@ static bool batch_add(struct pin_batch *batch, u64 first, u64 end)
 		return false;
 	}
 	pages += end - first;
-	if (pages > COIOMMU_REQ_MAX_PAGES)
+	if (pages > COIOMMU_REQ_MAX_PAGES || !batch_block(batch, gfn))
 		return false;
 
 	batch->pages = pages;
@@ -263,13 +295,17 @@ static void gather(struct coiommu_dtt *dtt, struct pin_cursor *cur,
 static int pin(struct coiommu *coi, struct pin_cursor *cur)
 {
 	struct coiommu_slots *slots = &coi->slots;
-	u32 status = COIOMMU_ST_OK;
 	unsigned long flags;
 	unsigned int cpu;
+	u32 status;
 
 	do {
-		struct pin_batch batch = { };
+		const struct pin_cursor begin = *cur;
+		struct pin_batch batch = {
+			.block_shift = slots->block_shift - GFN_SHIFT,
+		};
 
+		status = COIOMMU_ST_OK;
 		/* The slot is this CPU's as long as interrupts are off. */
 		local_irq_save(flags);
 		cpu = smp_processor_id();
@@ -285,7 +321,13 @@ static int pin(struct coiommu *coi, struct pin_cursor *cur)
 
 		atomic64_add(batch.count, &slots->ranges);
 		atomic64_add(batch.pages, &slots->pages);
-	} while (status == COIOMMU_ST_OK && (cur->addr < cur->end || cur->left));
+		if (status == COIOMMU_ST_AGAIN) {
+			atomic64_inc(&slots->again);
+			*cur = begin;
+		}
+	} while (status == COIOMMU_ST_AGAIN ||
+		 (status == COIOMMU_ST_OK &&
+		  (cur->addr < cur->end || cur->left)));
 
 	if (likely(status == COIOMMU_ST_OK))
 		return 0;
@@ -333,18 +375,22 @@ int coiommu_pin_sg(struct coiommu *coi, struct scatterlist *sgl, int nents)
  * @slots: zeroed
  * @doorbell: the doorbell register
  * @max_slots: what the device can take
+ * @block_shift: log2 of the pin block in bytes, from 12 to 63
+ * @partial: the device may answer COIOMMU_ST_AGAIN
  *
  * Process context.  Returns 0, -ENOSPC if there are more CPUs than slots, or
  * -ENOMEM.
  */
 int coiommu_slots_init(struct coiommu_slots *slots, void __iomem *doorbell,
-		       u32 max_slots)
+		       u32 max_slots, unsigned int block_shift, bool partial)
 {
 	unsigned int cpu;
 
 	if (nr_cpu_ids > max_slots)
 		return -ENOSPC;
 	slots->doorbell = doorbell;
+	slots->block_shift = block_shift;
+	slots->partial = partial;
 	slots->count = nr_cpu_ids;
 	slots->page = kcalloc(slots->count, sizeof(*slots->page), GFP_KERNEL);
 	slots->root = alloc_pages_exact(slots->count * sizeof(*slots->root),

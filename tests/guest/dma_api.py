@@ -63,7 +63,8 @@ def check_pinned_but_refused(vm):
 
 def small_units(scenario):
     """Units and blocks of 4 KiB: exact counts, and lists of many ranges."""
-    with scenario.boot(EDU, coiommu="unit=4K,block=4K") as vm:
+    # However slow the machine is, a request is served as a whole.
+    with scenario.boot(EDU, coiommu="unit=4K,block=4K,x-doorbell-us=0") as vm:
         vm.load()
         vm.run("modprobe edu_test")
         edu, = vm.address(EDU_ID)
@@ -84,6 +85,47 @@ def small_units(scenario):
         check(after["requests"] - before["requests"] == 3,
               "three requests were enough")
         finish(vm, edu)
+
+
+def long_lists(scenario):
+    """A request pins few blocks, or the host answers in parts."""
+    def asked(options):
+        with scenario.boot(EDU, memory="768M", coiommu="block=2M,ahead=0,"
+                           f"escape-threshold=0,{options}") as vm:
+            vm.load()
+            vm.run("modprobe edu_test")
+            edu, = vm.address(EDU_ID)
+            seen = {}
+            for test in ("far", "near"):
+                let_go(vm)
+                before = vm.table("requests")
+                edu_run(vm, edu, test)
+                after = vm.table("requests")
+                seen[test] = (after["requests"] - before["requests"],
+                              after["pin-again"] - before["pin-again"])
+            check(after["failures"] == 0, "no request failed")
+            check(vm.counter("partial-requests") == after["pin-again"],
+                  "the host has counted the same parts")
+            finish(vm, edu)
+            return seen
+
+    # 100 blocks, 33 at a time, which is what 64 MiB may touch; and two blocks
+    # that are found PINNED after the first request.  No limit of time.
+    seen = asked("x-doorbell-us=0")
+    check(seen == {"far": (4, 0), "near": (1, 0)}, f"as a whole: {seen}")
+    # One block at a time, or hardly more.
+    seen = asked("x-doorbell-us=1")
+    check(4 < seen["far"][0] <= 100 and seen["far"][1] > 0 and
+          1 <= seen["near"][0] <= 2, f"in parts: {seen}")
+
+
+def let_go(vm):
+    """Until nothing is pinned; from then on nothing is let go of."""
+    for policy in ("timeout", "off"):
+        vm.monitor("qom-set", path="/machine/peripheral/coi",
+                   property="unpin-policy", value=policy)
+        while policy != "off" and vm.counter("pinned-bytes"):
+            vm.run("sleep 0.2")
 
 
 def bounce(scenario):
@@ -204,4 +246,5 @@ def check_booked(vm, edu, twin):
     edu_run(vm, twin, "release")
 
 
-SCENARIOS = [api, small_units, bounce, stale_mask, force_api, misuse]
+SCENARIOS = [api, small_units, long_lists, bounce, stale_mask, force_api,
+             misuse]

@@ -7,6 +7,7 @@
 #include "edu.h"
 
 #define MANY		600
+#define FAR		100
 
 /* Undo list_alloc(). */
 static void list_free(struct sg_table *table, unsigned int order)
@@ -63,6 +64,62 @@ int test_many(struct edu *edu)
 		dma_unmap_sgtable(dev, &table, DMA_TO_DEVICE, 0);
 	}
 	list_free(&table, 1);
+	return ret;
+}
+
+/* Map a list and take it back. */
+static int map_list(struct edu *edu, struct sg_table *table)
+{
+	struct device *dev = &edu->pdev->dev;
+	int ret = dma_map_sgtable(dev, table, DMA_TO_DEVICE, 0);
+
+	if (!ret)
+		dma_unmap_sgtable(dev, table, DMA_TO_DEVICE, 0);
+	return ret;
+}
+
+/**
+ * test_far - a list with each page in 2 MiB of its own
+ * @edu: the device
+ */
+int test_far(struct edu *edu)
+{
+	struct sg_table table;
+	int ret;
+
+	ret = list_alloc(&table, FAR, get_order(SZ_2M), PAGE_SIZE, 0);
+	if (ret)
+		return ret;
+	ret = map_list(edu, &table);
+	list_free(&table, get_order(SZ_2M));
+	return ret;
+}
+
+/**
+ * test_near - a list that jumps between two areas of 2 MiB
+ * @edu: the device
+ */
+int test_near(struct edu *edu)
+{
+	struct sg_table areas, table;
+	struct scatterlist *sg;
+	struct page *page[2];
+	int i, ret;
+
+	ret = list_alloc(&areas, 2, get_order(SZ_2M), PAGE_SIZE, 0);
+	if (ret)
+		return ret;
+	page[0] = sg_page(areas.sgl);
+	page[1] = sg_page(sg_next(areas.sgl));
+	ret = sg_alloc_table(&table, FAR, GFP_KERNEL);
+	if (!ret) {
+		/* Each second page, so that no two are neighbours. */
+		for_each_sgtable_sg(&table, sg, i)
+			sg_set_page(sg, page[i % 2] + i * 2, PAGE_SIZE, 0);
+		ret = map_list(edu, &table);
+		sg_free_table(&table);
+	}
+	list_free(&areas, get_order(SZ_2M));
 	return ret;
 }
 

@@ -116,6 +116,8 @@ static const struct {
 	{ "refuse", test_refuse },
 	{ "masks", test_masks },
 	{ "sizes", test_sizes },
+	{ "near", test_near },
+	{ "far", test_far },
 	{ "hold", test_hold },
 	{ "release", test_release },
 	{ "leak", test_leak },
