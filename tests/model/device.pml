@@ -140,16 +140,18 @@ inline tell(b)
 
 /*
  * request_pin(), after validation: pin the blocks in `todo`, in ascending order
- * (any order for a hostile guest), until one fails.  Whether a block is pinned
- * is looked up in the pin set, never in the DTT, and under the block's lock: a
- * request that meets an unmap in progress waits for it there.
+ * (any order for a hostile guest), until one fails, or, between two blocks, the
+ * doorbell has taken its time (ST_AGAIN).  Whether a block is pinned is looked up
+ * in the pin set, never in the DTT, and under the block's lock: a request that
+ * meets an unmap in progress waits for it there.
  */
 inline request_pin(me)
 {
     failed = false;
     do
     :: failed || todo == 0 -> break
-    :: else ->
+    :: !failed && todo != 0 && served -> REACHED(IN_PART) again = true; break
+    :: !failed && todo != 0 ->
         atomic {
             if
             :: todo & 1 -> b = 0
@@ -191,7 +193,7 @@ inline request_pin(me)
         :: else
         fi;
         if
-        :: !failed -> tell(b)
+        :: !failed -> tell(b); served = true
         :: else
         fi;
 #ifndef BUG_HOLD_LOCKS
@@ -206,6 +208,7 @@ inline request_pin(me)
 #endif
     todo = 0;
     b = 0;
+    served = false;
     locked = false
 }
 

@@ -72,6 +72,7 @@
 #define LATE            13      /* PINNED came between the guest's two looks */
 #define RESET           14      /* a reset found something to unpin */
 #define BEHIND          15      /* a request waited for an unmap */
+#define IN_PART         16      /* a request was served in part */
 
 #ifdef REACH
 #define REACHED(place)  assert(REACH != place);

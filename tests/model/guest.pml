@@ -64,14 +64,12 @@ inline let_go()
 }
 
 /*
- * coiommu_pin(): gather() the units that are not PINNED, looking anew; fill
- * this CPU's page, write the doorbell, read the status.  The write traps: the
- * device serves the request in this thread.  It is uncached, so everything
- * before it is visible.
+ * gather() the units that are not PINNED, looking anew; fill this CPU's page,
+ * write the doorbell, read the status.  The write traps: the device serves the
+ * request in this thread.  It is uncached, so everything before it is visible.
  */
-inline coiommu_pin(me)
+inline ring(me)
 {
-    unpinned = false;
     u = first;
     do
     :: u <= last ->
@@ -99,6 +97,21 @@ inline coiommu_pin(me)
     fi
 }
 
+/* coiommu_pin(): after AGAIN, once more for what is not PINNED by then. */
+inline coiommu_pin(me)
+{
+    unpinned = false;
+    ring(me);
+    do
+#ifndef BUG_AGAIN_IS_OK
+    :: again -> again = false; ring(me)
+    :: else -> break
+#else
+    :: again = false; break
+#endif
+    od
+}
+
 /* Invariant 2: every unit of a mapping that succeeded is mapped in every
  * container.  That it stays so is the assertion in vfio_unmap(). */
 inline start_dma()
@@ -124,7 +137,7 @@ proctype vcpu(byte me)
     byte first, last, u;        /* the mapping's units */
     byte want, have, todo;      /* bit per unit, per unit, per block */
     byte b, c, v;
-    bool unpinned, failed, locked;
+    bool unpinned, failed, locked, served, again;
 #ifdef REACH
     bool spans;
 #endif

@@ -10,7 +10,7 @@
 proctype vcpu(byte me)
 {
     byte todo, b, c, v;
-    bool failed, locked;
+    bool failed, locked, served, again;
 
     do
     :: atomic {
@@ -24,6 +24,7 @@ proctype vcpu(byte me)
 #endif
        };
        request_pin(me);
+       again = false;
 #ifdef LIVE
        in_request[me] = false
 #endif
