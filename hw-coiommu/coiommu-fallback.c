@@ -259,7 +259,7 @@ static void pin_all_refuse(CoiommuState *s, const char *limit)
  * The host has refused something that no limit told of.  A guest that tries
  * again and again is not to have it pin and unpin gigabytes each time.
  */
-static void pause_begin(CoiommuState *s, int error)
+static void pause_begin(CoiommuState *s, const char *why)
 {
     CoiommuFallback *fallback = &s->fallback;
     int64_t longest = (int64_t)fallback->delay_ms << PAUSE_DOUBLINGS;
@@ -268,7 +268,7 @@ static void pause_begin(CoiommuState *s, int error)
                              longest);
     fallback->pause_end_ms = now_ms() + fallback->pause_ms;
     g_free(fallback->pause_why);
-    fallback->pause_why = coiommu_limits_of_error(s, error);
+    fallback->pause_why = g_strdup(why);
 }
 
 static void pause_clear(CoiommuState *s)
@@ -312,8 +312,10 @@ static void take_note_of_end(CoiommuState *s)
     trace_coiommu_fallback_complete(coiommu_pinset_totals(&s->pins).bytes, ns,
                                     error);
     if (error) {
-        pause_begin(s, error);
-        pin_all_refuse(s, s->fallback.pause_why);
+        g_autofree char *limit = coiommu_limits_of_error(s, error);
+
+        pause_begin(s, limit);
+        pin_all_refuse(s, limit);
         return;
     }
     pause_clear(s);
@@ -499,7 +501,10 @@ static void ram_changed(CoiommuState *s)
     int ret;
 
     coiommu_vfio_settle(s);
-    pause_clear(s);
+    /* A guest can have the chipset change it: that must not end a pause. */
+    if (now_ms() >= s->fallback.pause_end_ms) {
+        g_clear_pointer(&s->fallback.pause_why, g_free);
+    }
     /* There may be more of it: that it fits is looked at again. */
     coiommu_pinall_pause(s);
     ret = coiommu_pinall_ram_changed(s);

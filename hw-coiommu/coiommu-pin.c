@@ -361,8 +361,12 @@ bool coiommu_unpin_try(CoiommuState *s, uint64_t block)
 int coiommu_pin_fill(CoiommuState *s, uint64_t block)
 {
     bool pinned = coiommu_pinset_enter(&s->pins, block);
-    int ret = block_fill(s, block, pinned);
+    int ret = 0;
 
+    /* What is pinned has been published: no walk over its entries. */
+    if (block_lacks(s, block, pinned)) {
+        ret = block_fill(s, block, pinned);
+    }
     coiommu_pinset_leave(&s->pins, block);
     return ret;
 }
