@@ -24,8 +24,8 @@ RIG_SCRIPTS=$COIOMMU_TOP/scripts/rig
 # Modules: those that L1 loads, in this order; what it has besides, for jobs that load
 # it; and the guest's besides what its assigned devices need.
 RIG_L1_MODULES="9pnet_virtio 9p kvm-amd vfio_iommu_type1 vfio-pci"
-RIG_L1_MORE_MODULES="vhost_net"
-RIG_GUEST_MODULES="nvme igb e1000e ext4 crc32c_generic crc32c-intel pci-stub
+RIG_L1_MORE_MODULES="vhost_net igb"
+RIG_GUEST_MODULES="nvme igb igbvf e1000e ext4 crc32c_generic crc32c-intel pci-stub
     uio_pci_generic vfio-pci vfio_iommu_type1 virtio_net virtio_blk"
 
 # Programs of this machine that the guest has, and files that lie in its /rig.

@@ -393,7 +393,7 @@ guest_fixed_load() {
 # Take the assigned devices from their drivers.
 guest_unbind() {
     local d
-    for d in /sys/bus/pci/drivers/nvme/0000:* /sys/bus/pci/drivers/igb/0000:*; do
+    for d in /sys/bus/pci/drivers/nvme/0000:* /sys/bus/pci/drivers/igb*/0000:*; do
         [ ! -e "$d" ] || echo "${d##*/}" >"${d%/*}/unbind" || return
     done
 }
