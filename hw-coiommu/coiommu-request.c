@@ -34,6 +34,12 @@
  */
 #define WHOLE_BYTES     (16 * GiB)
 
+/*
+ * How often a search for room may be cut short by those who want the gate
+ * closed.  A guest can have them come again and again.
+ */
+#define SEARCHES_MAX    8
+
 static uint32_t status_of_errno(int ret)
 {
     switch (ret) {
@@ -157,17 +163,23 @@ static void gate_enter_with_bql(CoiommuState *s)
     } while (!inside);
 }
 
+/* May the request go on, after others were let in?  Returns a COIOMMU_ST_*. */
+static uint32_t pin_recheck(CoiommuState *s, const Ring *ring)
+{
+    /* What we have pinned so far may be gone. */
+    if (s->pins_generation != ring->pins || ring_is_stale(s, ring)) {
+        return COIOMMU_ST_PENDING;
+    }
+    return pin_check(s, &ring->req);
+}
+
 /* Let those in who wait for us to leave the gate.  Returns a COIOMMU_ST_*. */
 static uint32_t pin_pause(CoiommuState *s, const Ring *ring)
 {
     trace_coiommu_request_pause();
     coiommu_gate_leave(&s->gate);
     gate_enter_with_bql(s);
-    /* What we have pinned so far may be gone. */
-    if (s->pins_generation != ring->pins || ring_is_stale(s, ring)) {
-        return COIOMMU_ST_PENDING;
-    }
-    return pin_check(s, &ring->req);
+    return pin_recheck(s, ring);
 }
 
 static uint32_t pin_too_much(CoiommuState *s)
@@ -196,10 +208,41 @@ static uint32_t pin_yield(CoiommuState *s, const Ring *ring)
     return wanted ? pin_pause(s, ring) : COIOMMU_ST_OK;
 }
 
+static uint32_t pin_with_bql(CoiommuState *s, const Ring *ring, hwaddr gpa,
+                             uint64_t size, int *ret)
+{
+    uint32_t status;
+
+    BQL_LOCK_GUARD();
+    coiommu_vfio_settle(s);
+    status = pin_recheck(s, ring);
+    if (!status) {
+        *ret = coiommu_pin_block(s, gpa, size, ring->until);
+    }
+    return status;
+}
+
+/*
+ * Pin a block, and let nobody close the gate meanwhile.  Returns a
+ * COIOMMU_ST_*; @ret: as coiommu_pin_block(), but never -EINTR.
+ */
+static uint32_t pin_undisturbed(CoiommuState *s, const Ring *ring, hwaddr gpa,
+                                uint64_t size, int *ret)
+{
+    uint32_t status;
+
+    trace_coiommu_request_undisturbed(gpa);
+    coiommu_gate_leave(&s->gate);
+    status = pin_with_bql(s, ring, gpa, size, ret);
+    gate_enter_with_bql(s);
+    return status ?: pin_recheck(s, ring);
+}
+
 /* The part of a range that lies in one block.  Returns a COIOMMU_ST_*. */
 static uint32_t pin_piece(CoiommuState *s, Ring *ring, hwaddr gpa,
                           uint64_t size)
 {
+    unsigned searches = 0;
     uint32_t status;
     int ret;
 
@@ -209,6 +252,12 @@ static uint32_t pin_piece(CoiommuState *s, Ring *ring, hwaddr gpa,
             return status;
         }
         ret = coiommu_pin_block(s, gpa, size, ring->until);
+        if (ret == -EINTR && ++searches >= SEARCHES_MAX) {
+            status = pin_undisturbed(s, ring, gpa, size, &ret);
+            if (status) {
+                return status;
+            }
+        }
         ring->progress |= ret > 0 || ret == -EAGAIN;
     } while (ret == -EAGAIN || ret == -EINTR);
     ring->blocks += ret > 0;

@@ -26,11 +26,11 @@ def only_behind_port(machine):
             vfio_user(machine, 0, "d0", bus="rp")]
 
 
-def start(t, machine, *endpoints):
+def start(t, machine, *endpoints, size=512 << 20):
     """Enabled, bus 1 behind the port, endpoints attached."""
     guest = Guest(machine)
     machine.config_write(0, PORT, 0x18, 1 << 16 | 1 << 8)
-    t.equal(guest.enable(), ABI.ST_OK, "ENABLE")
+    t.equal(guest.enable(size), ABI.ST_OK, "ENABLE")
     for number in endpoints:
         t.equal(guest.attach(number), ABI.ST_OK, "ATTACH")
     return guest

@@ -5,7 +5,7 @@ import struct
 import threading
 import time
 
-from guest import ABI, BAR, REQUESTS, SLOTS, Guest, endpoint
+from guest import ABI, BAR, LEAVES, REQUESTS, SLOTS, Guest, endpoint
 from machine import PATIENCE, QemuError, plug_vfio_user, vfio_user_row
 from test_hotplug import NATIVE, one_and_a_port, start, unplug
 from test_pins import check_views, function_reset
@@ -13,6 +13,7 @@ from test_unpin import wait
 from virtio_ringer import Ringer
 
 MIB = 1 << 20
+GIB = 1 << 30
 BASE = 0x4000000
 FIRST = endpoint(0, 5)
 MEMORY = 0x1f000000
@@ -282,6 +283,35 @@ def test_parts_yield(t):
             t.equal(one.result(t), ABI.ST_OK, "the request")
             t.equal(maps_of(server),
                     [BASE + i * 2 * MIB for i in range(31)], "maps")
+            check_views(t, machine)
+
+
+def test_search_ends(t):
+    """A guest can't keep a request in search of room by disturbing it."""
+    for options in ("", WHOLE):
+        with machine_with_callers(
+                t, one_and_a_port, f",unit=4K,block=2M,max-pinned=8G{options}",
+                memory="12G") as machine:
+            guest = start(t, machine, FIRST, size=14 * GIB)
+            _, one = callers(machine)
+            # A count in the last unit of each block: each look takes long.
+            blocks = range(4 * GIB, 12 * GIB + 1, 2 * MIB)
+            machine.command(*[
+                f"writeb {LEAVES + (block + 2 * MIB) // 4096 * 4 - 4:#x} 1"
+                for block in blocks])
+            for address in range(4 * GIB, 12 * GIB, 64 * MIB):
+                t.equal(guest.pin_bytes(address, 64 * MIB), ABI.ST_OK, "PIN")
+            # Each ATTACH closes the gate, long before a search is over.
+            t.equal(guest.attach(FIRST), ABI.ST_OK, "ATTACH")
+            one.pin(12 * GIB, 4096)
+            end = time.monotonic() + PATIENCE
+            while not one.ringer.over():
+                t.equal(time.monotonic() < end, True, "the search has ended")
+                guest.doorbell(0)
+            t.equal(one.status(), ABI.ST_QUOTA, "status")
+            pauses = machine.traced("coiommu_request_pause")
+            t.equal(pauses <= 8, True, f"{pauses} pauses")
+            t.equal(machine.counter("unpinned-blocks"), 0, "unpinned")
             check_views(t, machine)
 
 
