@@ -309,12 +309,13 @@ static void member_unmap(CoiommuState *s, CoiommuMember *member, hwaddr iova,
 }
 
 /*
- * A server can answer whatever it likes.  Above us these would be a success, a
- * request to come back, and the quota.
+ * A server can answer whatever it likes.  Above us these would be a success,
+ * requests to come back, and the quota.
  */
 static int map_error(int ret)
 {
-    return ret > 0 || ret == -EAGAIN || ret == -EDQUOT ? -EIO : ret;
+    return ret > 0 || ret == -EAGAIN || ret == -EINTR || ret == -EDQUOT ?
+           -EIO : ret;
 }
 
 static int member_map(CoiommuState *s, CoiommuMember *member,

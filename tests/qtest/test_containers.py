@@ -234,7 +234,7 @@ def test_map_nonsense(t):
     """An error of theirs is no success, and asks for nothing."""
     with two_devices(t) as machine:
         guest = ready(t, machine, endpoints=(FIRST, SECOND))
-        for error in (errno.EAGAIN, errno.EDQUOT, 0xffffffff):
+        for error in (errno.EAGAIN, errno.EINTR, errno.EDQUOT, 0xffffffff):
             for server in machine.servers:
                 server.fail_nth(1, error)
                 t.equal(guest.pin((BASE >> 12, 1)), (ABI.ST_IO, 0), "PIN")
