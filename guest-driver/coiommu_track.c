@@ -595,7 +595,6 @@ void coiommu_track_exit(struct coiommu *coi)
 {
 	struct coiommu_dev *cdev, *next;
 
-	cancel_delayed_work_sync(&coi->forget);
 	cancel_delayed_work_sync(&coi->reap);
 	mutex_lock(&coi->lock);
 	list_for_each_entry(cdev, &coi->devices, node)
@@ -609,4 +608,6 @@ void coiommu_track_exit(struct coiommu *coi)
 	}
 	forget_mappings(coi);
 	mutex_unlock(&coi->lock);
+	/* Not before: the release of such a child has it begin again. */
+	cancel_delayed_work_sync(&coi->forget);
 }

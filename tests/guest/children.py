@@ -83,4 +83,26 @@ def children_uncounted(scenario):
         finish(vm, edu)
 
 
-SCENARIOS = [children, children_uncounted]
+def child_outlives(scenario):
+    """A child keeps its driver when its function and coIOMMU lose theirs."""
+    # What is used when it has been freed is poison.
+    with scenario.boot(EDU, args="slub_debug=FZP") as vm:
+        vm.load()
+        coi, = vm.address("1af4:10f0")
+        vm.run("modprobe edu_test")
+        edu, = vm.address(EDU_ID)
+        edu_run(vm, edu, "child_keep")
+        check_attached(vm, edu)
+        vm.unbind(edu)
+        vm.run(f"echo {coi} > /sys/bus/pci/drivers/coiommu/unbind")
+        # Longer than it takes until counts are forgotten.
+        vm.run("sleep 7")
+        vm.run(f"echo {coi} > /sys/bus/pci/drivers/coiommu/bind")
+        vm.run(f"echo {edu} > /sys/bus/pci/drivers/edu_test/bind")
+        edu_run(vm, edu, "child_drop")
+        rebind(vm, edu)
+        check_attached(vm, edu)
+        finish(vm, edu)
+
+
+SCENARIOS = [children, children_uncounted, child_outlives]
