@@ -22,9 +22,10 @@
  *
  * Which frames.  The count says that something in a unit is mapped, not what.  A
  * unit may hold frames that are no RAM, for which the host would refuse the
- * whole request.  So all frames of the unit that are System RAM are asked for:
- * nothing else can be mapped, and as the host pins whole blocks it hardly ever
- * pins more than what it had pinned before.
+ * whole request.  So all frames of the unit that are RAM which the kernel knows are
+ * asked for, and as the host pins whole blocks it hardly ever pins more than what it
+ * had pinned before.  What is counted then and not PINNED is RAM that the kernel does
+ * not know (coiommu_mmio.c): all of the unit is asked for.
  *
  * Hints.  No entry may say PINNED when the host is told of the table, and those
  * from before the sleep do: they are cleared first.  A map that comes between
@@ -125,27 +126,41 @@ static void attach_again(struct wakeup *wakeup)
 	}
 }
 
-/*
- * Have a stretch of System RAM pinned where it is counted, leaf by leaf.  A
- * failure does not keep the rest of the machine from working.
- */
-static int pin_ram(struct resource *res, void *arg)
+static u64 leaf_bytes(const struct coiommu_dtt *dtt)
 {
-	struct wakeup *wakeup = arg;
+	return (u64)COIOMMU_DTT_LEAF_ENTRIES << dtt->unit_shift;
+}
+
+/*
+ * Have [addr, end) pinned where it is counted, leaf by leaf.  A failure does not
+ * keep the rest of the machine from working.
+ */
+static void pin_range(struct wakeup *wakeup, u64 addr, u64 end)
+{
 	struct coiommu *coi = wakeup->coi;
-	const u64 leaf_bytes = (u64)COIOMMU_DTT_LEAF_ENTRIES <<
-			       coi->dtt.unit_shift;
-	u64 addr = ALIGN(res->start, PAGE_SIZE);
-	u64 end = ALIGN_DOWN(res->end + 1, PAGE_SIZE);
 
 	while (addr < end) {
-		u64 stop = min(end, ALIGN(addr + 1, leaf_bytes));
+		u64 stop = min(end, ALIGN(addr + 1, leaf_bytes(&coi->dtt)));
 		int ret = coiommu_pin(coi, addr, stop - addr);
 
 		wakeup->error = wakeup->error ?: ret;
 		addr = stop;
 	}
+}
+
+static int pin_ram(struct resource *res, void *arg)
+{
+	pin_range(arg, ALIGN(res->start, PAGE_SIZE),
+		  ALIGN_DOWN(res->end + 1, PAGE_SIZE));
 	return 0;
+}
+
+static void pin_counted(struct wakeup *wakeup)
+{
+	struct coiommu_dtt *dtt = &wakeup->coi->dtt;
+
+	coiommu_walk_ram(wakeup, pin_ram);
+	pin_range(wakeup, 0, dtt->nleaves * leaf_bytes(dtt));
 }
 
 /* Tell the host again what it has forgotten. */
@@ -166,7 +181,7 @@ static int coiommu_resume_noirq(struct device *dev)
 	mutex_unlock(&coi->lock);
 	/* Without an endpoint nothing can be pinned, and nothing needs to be. */
 	if (wakeup.attached)
-		coiommu_walk_ram(&wakeup, pin_ram);
+		pin_counted(&wakeup);
 	return wakeup.error;
 }
 

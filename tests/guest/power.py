@@ -154,4 +154,21 @@ def hibernate(scenario):
         finish(vm, nvme, edu)
 
 
-SCENARIOS = [sleep, wake_order, hibernate]
+def sleep_hidden(scenario):
+    """RAM that the kernel does not use is pinned again after a sleep."""
+    with scenario.boot(EDU, coiommu=EXACT, args="mem=400M",
+                       kernel="vmlinuz") as vm:
+        vm.load()
+        vm.run(f"modprobe edu_test phys={480 << 20}")
+        edu, = vm.address(EDU_ID)
+        edu_run(vm, edu, "stream")
+        edu_run(vm, edu, "hold")
+        suspend_to_ram(vm)
+        check_table(vm, edu)
+        edu_run(vm, edu, "release")
+        check(vm.counter("dma-faults") == 0, "no DMA missed its mapping")
+        check(vm.table("requests")["failures"] == 0, "no request failed")
+        finish(vm, edu)
+
+
+SCENARIOS = [sleep, wake_order, sleep_hidden, hibernate]

@@ -15,6 +15,7 @@
  * @lock: one test at a time
  * @page: what "hold" has mapped, or NULL
  * @held: its DMA addresses
+ * @hidden: the DMA address of what it has mapped of the parameter "phys"
  * @child_result: what the probe of a child's driver came to
  * @odd: the child on a bus of its own, or NULL
  */
@@ -24,6 +25,7 @@ struct edu {
 	struct mutex lock;	/* one test at a time */
 	struct page *page;
 	dma_addr_t held[3];
+	dma_addr_t hidden;
 	int child_result;
 	struct device *odd;
 };

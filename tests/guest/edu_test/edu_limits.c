@@ -27,6 +27,18 @@ static const struct {
 	{ 0, SZ_64K },
 };
 
+static int release_hidden(struct edu *edu)
+{
+	int ret;
+
+	if (edu->hidden == DMA_MAPPING_ERROR)
+		return 0;
+	ret = transfer(edu, edu->hidden, 64, false);
+	dma_unmap_resource(&edu->pdev->dev, edu->hidden, PAGE_SIZE,
+			   DMA_TO_DEVICE, 0);
+	return ret;
+}
+
 /**
  * test_release - unmap what test_hold() has mapped
  * @edu: the device
@@ -43,7 +55,7 @@ int test_release(struct edu *edu)
 				       hold[i].size, DMA_TO_DEVICE);
 	__free_pages(edu->page, HOLD_ORDER);
 	edu->page = NULL;
-	return 0;
+	return release_hidden(edu);
 }
 
 /**
@@ -65,6 +77,13 @@ int test_hold(struct edu *edu)
 					    DMA_TO_DEVICE);
 		if (dma_mapping_error(&edu->pdev->dev, edu->held[i]))
 			ret = FAIL(edu, "hold: not mapped\n");
+	}
+	edu->hidden = DMA_MAPPING_ERROR;
+	if (phys) {
+		edu->hidden = dma_map_resource(&edu->pdev->dev, phys, PAGE_SIZE,
+					       DMA_TO_DEVICE, 0);
+		if (edu->hidden == DMA_MAPPING_ERROR)
+			ret = FAIL(edu, "hold: hidden RAM is not mapped\n");
 	}
 	if (ret)
 		test_release(edu);

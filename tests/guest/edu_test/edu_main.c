@@ -21,7 +21,8 @@
  *   refuse    mappings of what is no RAM must fail (edu_limits.c)
  *   masks     masks that are set and refused, and what the API says of limits
  *   sizes     mappings of all sizes, across leaves of the table
- *   hold      map some ranges whose units can be counted; "release" undoes it
+ *   hold      map some ranges whose units can be counted, and what "hidden" maps if
+ *             there is "phys"; "release" uses that and undoes all
  *   leak      a driver's bug: map a page and forget it
  *   late      map a page that is unmapped by a write to the parameter "unmap",
  *             whether the device is still there or not (edu_late.c)
