@@ -117,18 +117,24 @@ static int ask_host(CoiommuState *s, uint64_t block)
     return ret;
 }
 
-/* It has been asked for @bytes of it, which are charged: this is the answer. */
-static void note_answer(CoiommuState *s, uint64_t block, uint64_t bytes,
-                        int ret)
+/* It has been asked for @bytes of it, which are charged, and has refused. */
+static void note_refusal(CoiommuState *s, uint64_t block, uint64_t bytes,
+                         int ret)
 {
     uint64_t total = coiommu_pinset_totals(&s->pins).charged;
 
-    if (ret) {
-        coiommu_refusal_note(&s->refusal, ret, block, total - bytes, bytes,
-                             now_ms());
-    } else {
-        coiommu_refusal_success(&s->refusal, total);
-    }
+    coiommu_refusal_note(&s->refusal, ret, block, total - bytes, bytes,
+                         now_ms());
+}
+
+/*
+ * It has pinned what it was asked for.  What others are asking for at this
+ * moment is charged as well, but may be refused.
+ */
+static void note_success(CoiommuState *s)
+{
+    coiommu_refusal_success(&s->refusal,
+                            coiommu_pinset_totals(&s->pins).bytes);
 }
 
 /*
@@ -143,15 +149,16 @@ static int block_pin(CoiommuState *s, uint64_t block, CoiommuGuess guess,
 
     if (coiommu_pinset_reserve_guess(&s->pins, block, bytes, guess, ahead)) {
         ret = coiommu_pieces_map(s, s->ram.extents, block);
-        /* After a guess that is refused there are none for a while anyway. */
-        if (!ret || guess == COIOMMU_GUESS_NONE) {
-            note_answer(s, block, bytes, ret);
-        }
         if (ret) {
+            /* After such a guess there are none for a while anyway. */
+            if (guess == COIOMMU_GUESS_NONE) {
+                note_refusal(s, block, bytes, ret);
+            }
             coiommu_pinset_release(&s->pins, block,
                                    coiommu_stuck_bytes(s, block));
         } else {
             coiommu_pinset_commit(&s->pins, block);
+            note_success(s);
             coiommu_unpin_wake(s);
         }
     }
@@ -170,7 +177,11 @@ static int block_complete(CoiommuState *s, uint64_t block, GArray *part)
 
     if (coiommu_pinset_set_part(&s->pins, block, part, bytes + more)) {
         ret = coiommu_pieces_map(s, missing, block);
-        note_answer(s, block, more, ret);
+        if (ret) {
+            note_refusal(s, block, more, ret);
+        } else {
+            note_success(s);
+        }
         coiommu_pinset_set_part(&s->pins, block, ret ? part : NULL,
                                 ret ? bytes : bytes + more);
     }

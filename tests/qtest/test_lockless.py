@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Requests that come without the big lock, from several threads."""
 
+import errno
 import struct
 import threading
 import time
@@ -313,6 +314,40 @@ def test_search_ends(t):
             t.equal(pauses <= 8, True, f"{pauses} pauses")
             t.equal(machine.counter("unpinned-blocks"), 0, "unpinned")
             check_views(t, machine)
+
+
+def test_refused_beside(t):
+    """What is refused at the same moment is no success: pauses go on to grow."""
+    block = [BASE + i * 2 * MIB for i in range(6)]
+    with machine_with_callers(t, one_and_a_port, ",block=2M") as machine:
+        guest = start(t, machine, FIRST)
+        one, _ = callers(machine)
+        server = machine.servers[0]
+        server.max_bytes = 6 * MIB
+        for i in range(3):
+            t.equal(guest.map(block[i], 4096), ABI.ST_OK, "map")
+        end = time.monotonic() + 3
+        while time.monotonic() < end:
+            t.equal(guest.map(block[3], 4096), ABI.ST_NOMEM, "no room")
+        guest.unmap(block[0], 4096)
+        machine.set("unpin-interval", 1)
+        machine.set("unpin-policy", "lazy")
+        wait(t, lambda: machine.counter("pinned-blocks") == 2, "unpinned")
+        machine.set("unpin-policy", "off")
+        # The longest pause.
+        time.sleep(2.1)
+        server.fail_at(block[4], errno.ENOMEM)
+        server.hold_at(block[4])
+        one.pin(block[4], 4096)
+        t.equal(server.held.wait(PATIENCE), True, "it is being refused")
+        t.equal(guest.map(block[5], 4096), ABI.ST_OK, "map beside it")
+        server.release()
+        t.equal(one.answer(t), ABI.ST_NOMEM, "the refused one")
+        time.sleep(0.1)
+        asked = machine.counter("pin-unasked")
+        t.equal(guest.map(block[3], 4096), ABI.ST_NOMEM, "no room")
+        t.equal(machine.counter("pin-unasked"), asked + 1, "unasked")
+        check_views(t, machine)
 
 
 def test_parts_void(t):
