@@ -116,6 +116,8 @@ static void forget_mappings(struct coiommu *coi)
 	list_for_each_entry(cdev, &coi->devices, node)
 		if (cdev->suspect && coiommu_dma_book(cdev))
 			return;
+	/* An unmap that has not seen the books must be over when counts go. */
+	compat_synchronize_ops();
 	pci_warn(coi->pdev, "%llu mappings of drivers that are gone were never undone and are forgotten: a driver's bug\n",
 		 coiommu_dtt_forget(&coi->dtt));
 }
