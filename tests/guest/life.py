@@ -231,7 +231,7 @@ def unplug_edu(vm, edu, warnings):
     vm.wait("grep -qx 'mappings 0' /sys/kernel/debug/coiommu/dtt")
     vm.check_idle()
     log = vm.output("dmesg")
-    check(log.count("of devices that are gone were never undone") == warnings,
+    check(log.count("of drivers that are gone were never undone") == warnings,
           f"{warnings} such warnings")
     check(log.count("coiommu 0000") == 1 + warnings, "and no others")
 
