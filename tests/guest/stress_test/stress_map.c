@@ -193,7 +193,7 @@ static int refused_map(struct stress_worker *w, struct stress_mapping *m)
 			if (i == firmware && sg_dma_address(sg) == sg_phys(sg))
 				stress_fail("firmware was mapped");
 		dma_unmap_sgtable(m->dev, &m->table, m->dir, 0);
-	} else if (ret != -EIO && !stress_may_fail) {
+	} else if (ret != -EREMOTEIO && !stress_may_fail) {
 		stress_fail("a list with firmware: error %d", ret);
 	}
 	list_free(m);
