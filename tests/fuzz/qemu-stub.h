@@ -27,6 +27,8 @@ typedef uint64_t hwaddr;
     ((type *)((char *)(ptr) - offsetof(type, member)))
 #define OBJECT_DECLARE_SIMPLE_TYPE(Type, NAME) typedef struct Type Type;
 
+#include "core/sync.h"
+
 /* ---- Only pointed to, or only there ---- */
 
 #define STUB(name) typedef struct name { int unused; } name
@@ -48,6 +50,7 @@ STUB(QEMUTimer);
 STUB(QemuThread);
 STUB(RAMBlock);
 STUB(Stat64);
+STUB(VMChangeStateEntry);
 STUB(VMStateDescription);
 #undef STUB
 

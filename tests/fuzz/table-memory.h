@@ -101,6 +101,10 @@ void memory_listener_unregister(MemoryListener *one)
 {
 }
 
+void coiommu_vfio_transaction(CoiommuState *s)
+{
+}
+
 /* coiommu-pin.c unpins what goes; here nothing is pinned. */
 void coiommu_fallback_transaction(CoiommuState *s, bool changed)
 {
