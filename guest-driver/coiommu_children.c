@@ -35,7 +35,7 @@
  * What maps for a function by other ways ends at one of these devices: SCSI
  * hosts (dma_dev), USB (bus->sysdev), dmaengine, networking, sound, and virtio
  * name the struct device of the function or of such a child.
- * scripts/dma-children lists the drivers; docs/dma-children.md has its result.
+ * scripts/dma-children lists the drivers; docs/user/dma-children.md has its result.
  */
 #include <linux/auxiliary_bus.h>
 #include <linux/platform_device.h>

@@ -252,7 +252,7 @@ row_once() {
 
 # A row, and with --repeat, for an emulated host, a second time if its VM died.
 # TCG's SVM kills guests now and then, with static pinning as well
-# (docs/internals.md).  What was off the first time goes to OUT/repeated, and the
+# (docs/devel/rig.md).  What was off the first time goes to OUT/repeated, and the
 # demo shows it; wrong data, faults or a QEMU that crashed are never a reason to repeat.
 row() {
     local before

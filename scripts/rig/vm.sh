@@ -28,7 +28,7 @@
 #   VM_CRASHED    not empty: QEMU has ended by itself with an error
 #
 # VMs that fell silent, and didn't end with an error, have a line in VM_LOGS/silent,
-# which nobody here removes: TCG does that to them now and then (docs/internals.md).
+# which nobody here removes: TCG does that to them now and then (docs/devel/rig.md).
 
 # KVM guest, nothing in it that wasn't asked for.  The guest's command line
 # leaves out what only costs time under emulation.  RCU complains of a stall after five

@@ -8,7 +8,7 @@ from checks import EDU, EDU_ID, check_attached, edu_run, finish
 from guest import check
 
 ABI = os.path.join(os.path.dirname(os.path.realpath(__file__)),
-                   "../../docs/abi/debugfs-coiommu")
+                   "../../docs/user/debugfs-coiommu")
 TRACING = "/sys/kernel/tracing"
 EVENT = re.compile(r"\] .* coiommu_(?P<event>\w+): (?P<text>.*)$")
 

@@ -116,7 +116,7 @@ def test_plain_syntax_first(t):
 
 
 def test_json_sizes(t):
-    """Sizes are numbers in JSON, as docs/running.md says."""
+    """Sizes are numbers in JSON, as docs/user/running.md says."""
     device = {"driver": "coiommu", "id": "iommu", "unit": 4096,
               "block": 1 << 20, "max-pinned": 256 * MIB, "ahead": 0}
     with t.machine(coiommu=None, servers=0,

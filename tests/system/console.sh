@@ -20,7 +20,7 @@ cat >"$job/run" <<'END'
 . /job/vm.sh
 read -ra VM_QEMU <<<"$VM_QEMU_CMD"
 VM_LOGS=/job/vm
-# Twice, as TCG kills or stalls VMs now and then (docs/internals.md).
+# Twice, as TCG kills or stalls VMs now and then (docs/devel/rig.md).
 vm_up keep 512M || { vm_kill && vm_up keep 512M; } || { echo "$VM_ERROR"; exit 1; }
 vm_shell /dev/ttyS1
 END

@@ -5,7 +5,7 @@
 # tests/system/run to test that.
 #
 # TCG's SVM kills or stalls VMs now and then, with static pinning as well
-# (docs/internals.md).  So a scenario that has failed and whose VM has fallen silent
+# (docs/devel/rig.md).  So a scenario that has failed and whose VM has fallen silent
 # gets a second try, as rows of the demo do; a line "twice: ..." in its log says why, and
 # the level shows that.  A check that failed, a QEMU that ended with an error and faults
 # of the host's IOMMU never get one, and the second try is the last.

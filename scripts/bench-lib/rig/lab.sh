@@ -80,7 +80,7 @@ lab_row() {
 }
 
 # lab_try FUNCTION ARGUMENTS...: a measurement with a VM of its own.  In the rig,
-# where TCG kills or stalls VMs now and then (docs/internals.md), it gets a second
+# where TCG kills or stalls VMs now and then (docs/devel/rig.md), it gets a second
 # chance, and there is a note of it; a guest that says that something failed, a QEMU
 # that ends with an error, and faults get none.  There is a note, too, if the host
 # hasn't the memory.
