@@ -14,6 +14,7 @@
 #include <linux/slab.h>
 
 #include "coiommu.h"
+#include "coiommu_version.h"
 
 /* A machine has one table; who holds this has it. */
 static atomic_t coiommu_present = ATOMIC_INIT(0);
@@ -203,8 +204,8 @@ static int coiommu_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 	ret = start(coi);
 	if (ret)
 		goto err_unmap;
-	pci_info(pdev, "version %u.%u, unit %u KiB, pin block %u KiB, table for %llu MiB\n",
-		 readl(coi->regs + COIOMMU_REG_VERSION) >> 16,
+	pci_info(pdev, "version %s, interface %u.%u, unit %u KiB, pin block %u KiB, table for %llu MiB\n",
+		 COIOMMU_RELEASE, readl(coi->regs + COIOMMU_REG_VERSION) >> 16,
 		 readl(coi->regs + COIOMMU_REG_VERSION) & 0xffff,
 		 1u << (coi->dtt.unit_shift - 10),
 		 1u << (readl(coi->regs + COIOMMU_REG_BLOCK_SHIFT) - 10),
@@ -293,4 +294,4 @@ module_exit(coiommu_exit);
 MODULE_DESCRIPTION("coIOMMU: cooperative DMA tracking for assigned devices");
 MODULE_AUTHOR("The coIOMMU project");
 MODULE_LICENSE("GPL");
-MODULE_VERSION(COIOMMU_MODULE_VERSION);
+MODULE_VERSION(COIOMMU_RELEASE);

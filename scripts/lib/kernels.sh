@@ -279,7 +279,7 @@ guest_module() {
 
     key=$(cd "$COIOMMU_TOP" &&
         checksum guest-driver/{Kbuild,dkms.conf,*.c,*.h,compat/*.h} \
-            hw-coiommu/include/coiommu_abi.h)
+            hw-coiommu/include/*.h)
     if ! stamp_ok "$dir/built" "$key" || [ ! -f "$dir/coiommu.ko" ]; then
         module_sources "$dir/src" || return 1
         step "module-$kver" module_build "$kver" "$dir/src/guest-driver" ||

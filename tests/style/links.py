@@ -9,6 +9,7 @@ of QEMU's own docs/ is in qemu-patches/ and left out.
 Prints the links that lead nowhere; exits with 1 then.
 """
 
+import collections
 import os
 import re
 import sys
@@ -27,12 +28,15 @@ def read(path):
 
 
 def anchors(path):
-    """The anchors of a page."""
+    """The anchors of a page; a title that comes again has a number behind it."""
     text = FENCE.sub("", read(path))
     titles = (TITLE.findall(text) if path.endswith(".rst")
               else [(t, "") for t in HEADING.findall(text)])
-    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
-            for title, _ in titles}
+    found = collections.Counter()
+    for title, _ in titles:
+        name = re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+        found[f"{name}-{found[name]}" if found[name] else name] += 1
+    return set(found)
 
 
 def broken_links(page):
