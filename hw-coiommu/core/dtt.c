@@ -80,15 +80,23 @@ void coiommu_dtt_publish(uint32_t *leaf, unsigned slot, unsigned count)
     }
 }
 
-void coiommu_dtt_withdraw(uint32_t *leaf, unsigned slot, unsigned count)
+bool coiommu_dtt_withdraw(uint32_t *leaf, unsigned slot, unsigned count)
 {
     const uint32_t pinned = GUINT32_TO_LE(COIOMMU_DTT_PINNED);
+    const uint32_t mask = GUINT32_TO_LE(COIOMMU_DTT_COUNT_MASK);
+    uint32_t counts = 0;
     unsigned i;
 
     for (i = slot; i < slot + count; i++) {
-        /* Sequentially consistent: the unmap that follows must not overtake. */
-        __atomic_fetch_and(&leaf[i], ~pinned, __ATOMIC_SEQ_CST);
+        /*
+         * One access clears PINNED and tells the count: a guest that counts
+         * later finds PINNED clear.  Sequentially consistent: the unmap that
+         * follows must not overtake it, and must come after the guest's last
+         * use of the memory, for which the guest's release pairs with this.
+         */
+        counts |= __atomic_fetch_and(&leaf[i], ~pinned, __ATOMIC_SEQ_CST);
     }
+    return counts & mask;
 }
 
 bool coiommu_dtt_busy(const uint32_t *leaf, unsigned slot, unsigned count)
@@ -98,8 +106,7 @@ bool coiommu_dtt_busy(const uint32_t *leaf, unsigned slot, unsigned count)
 
     for (i = slot; i < slot + count; i++) {
         /*
-         * Acquire: pairs with the guest's release when it takes a count back,
-         * so that the unmap comes after the last use of the memory.
+         * Acquire: pairs with the guest's release when it takes a count back.
          */
         if (__atomic_load_n(&leaf[i], __ATOMIC_ACQUIRE) & mask) {
             return true;

@@ -68,15 +68,13 @@ bool coiommu_dtt_leaf(uint64_t entry_le, uint64_t *leaf_gpa);
 
 /*
  * Set or clear PINNED in @count entries of a leaf, starting at @slot.  The
- * guest counts in the same words at the same time.
+ * guest counts in the same words at the same time.  Withdrawing returns whether
+ * one of the entries had a count as its PINNED was cleared: a no is final.
  */
 void coiommu_dtt_publish(uint32_t *leaf, unsigned slot, unsigned count);
-void coiommu_dtt_withdraw(uint32_t *leaf, unsigned slot, unsigned count);
+bool coiommu_dtt_withdraw(uint32_t *leaf, unsigned slot, unsigned count);
 
-/*
- * Has one of these entries a count?  A no is final only after the withdrawal
- * and a full barrier.
- */
+/* Has one of these entries a count?  A no is a hint. */
 bool coiommu_dtt_busy(const uint32_t *leaf, unsigned slot, unsigned count);
 
 /* Clear ACCESSED in these entries.  Was it set in one of them? */

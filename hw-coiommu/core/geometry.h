@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Sizes of tracking units and pin blocks, and what follows from a container's
- * mapping budget.
+ * Sizes of tracking units and pin blocks: the only owner of their arithmetic;
+ * and what follows from a container's mapping budget.
+ *
+ * A *unit* is what the guest counts, a *block* what is pinned; a block is one
+ * unit or more.  Both are aligned powers of two.
  *
  * VFIO type1 holds 65535 mappings per container by default.  A block is one
  * mapping (one more where a hole cuts it), and we never plan past half of the
@@ -15,6 +18,54 @@
 
 /* VFIO type1's default, and what we assume where no container says. */
 #define COIOMMU_DEFAULT_BUDGET      65535
+
+/**
+ * CoiommuGeometry - both sizes
+ * @unit_shift: log2 of the tracking unit, fixed by realize
+ * @block_shift: log2 of the pin block, fixed when the machine is complete
+ */
+typedef struct CoiommuGeometry {
+    unsigned unit_shift;
+    unsigned block_shift;
+} CoiommuGeometry;
+
+static inline uint64_t coiommu_unit_size(const CoiommuGeometry *geometry)
+{
+    return UINT64_C(1) << geometry->unit_shift;
+}
+
+static inline uint64_t coiommu_block_size(const CoiommuGeometry *geometry)
+{
+    return UINT64_C(1) << geometry->block_shift;
+}
+
+/* The number of the block that @gpa lies in. */
+static inline uint64_t coiommu_block_at(const CoiommuGeometry *geometry,
+                                        uint64_t gpa)
+{
+    return gpa >> geometry->block_shift;
+}
+
+/* Where a block begins, and where the next one does. */
+static inline uint64_t coiommu_block_start(const CoiommuGeometry *geometry,
+                                           uint64_t block)
+{
+    return block << geometry->block_shift;
+}
+
+static inline uint64_t coiommu_block_end(const CoiommuGeometry *geometry,
+                                         uint64_t block)
+{
+    return coiommu_block_start(geometry, block + 1);
+}
+
+/* How many blocks [gpa, gpa + size) lies in; @size is not 0. */
+static inline uint64_t coiommu_blocks_of(const CoiommuGeometry *geometry,
+                                         uint64_t gpa, uint64_t size)
+{
+    return coiommu_block_at(geometry, gpa + size - 1) -
+           coiommu_block_at(geometry, gpa) + 1;
+}
 
 /*
  * The smallest block, from 2 MiB (or the unit, if larger) to 1 GiB, that is not

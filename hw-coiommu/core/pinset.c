@@ -179,7 +179,7 @@ bool coiommu_pinset_get(CoiommuPinset *set, size_t i, CoiommuPin *pin)
 
 /* ---- Entering and leaving a block ---- */
 
-bool coiommu_pinset_enter(CoiommuPinset *set, uint64_t block)
+bool coiommu_pinset_enter(CoiommuPinset *set, uint64_t block, CoiommuPin *copy)
 {
     CoiommuPin *pin;
     uint32_t ticket;
@@ -197,12 +197,16 @@ bool coiommu_pinset_enter(CoiommuPinset *set, uint64_t block)
         pin = pin_find(set, block);
     }
     pinned = pin->state == COIOMMU_PIN_PINNED;
+    if (copy) {
+        *copy = *pin;
+    }
     qemu_mutex_unlock(&set->lock);
     return pinned;
 }
 
 bool coiommu_pinset_try_enter(CoiommuPinset *set, uint64_t block,
-                              CoiommuPinFilter *filter, void *opaque)
+                              CoiommuPinFilter *filter, void *opaque,
+                              CoiommuPin *copy)
 {
     CoiommuPin *pin;
     bool in;
@@ -212,6 +216,9 @@ bool coiommu_pinset_try_enter(CoiommuPinset *set, uint64_t block,
     in = pin && pin_is_free(pin) && (!filter || filter(pin, opaque));
     if (in) {
         pin->next++;
+    }
+    if (in && copy) {
+        *copy = *pin;
     }
     qemu_mutex_unlock(&set->lock);
     return in;
@@ -404,18 +411,6 @@ bool coiommu_pinset_set_part(CoiommuPinset *set, uint64_t block, void *part,
     }
     qemu_mutex_unlock(&set->lock);
     return fits;
-}
-
-void *coiommu_pinset_part(CoiommuPinset *set, uint64_t block)
-{
-    CoiommuPin *pin;
-    void *part;
-
-    qemu_mutex_lock(&set->lock);
-    pin = pin_find(set, block);
-    part = pin ? pin->part : NULL;
-    qemu_mutex_unlock(&set->lock);
-    return part;
 }
 
 /* ---- Walking ---- */

@@ -134,10 +134,11 @@ bool coiommu_pinset_has(CoiommuPinset *set, uint64_t block);
 bool coiommu_pinset_get(CoiommuPinset *set, size_t i, CoiommuPin *pin);
 
 /*
- * Wait for our turn in a block and go in.  Returns whether it is pinned.
- * Without waiting if nobody is in it.
+ * Wait for our turn in a block and go in; without waiting if no thread is in
+ * it.  Returns whether it is pinned, and in @pin, unless that is NULL, all that
+ * is known of it.
  */
-bool coiommu_pinset_enter(CoiommuPinset *set, uint64_t block);
+bool coiommu_pinset_enter(CoiommuPinset *set, uint64_t block, CoiommuPin *pin);
 void coiommu_pinset_leave(CoiommuPinset *set, uint64_t block);
 
 /*
@@ -147,11 +148,12 @@ void coiommu_pinset_leave(CoiommuPinset *set, uint64_t block);
 typedef bool CoiommuPinFilter(CoiommuPin *pin, void *opaque);
 
 /*
- * Go into a block if it is pinned, nobody is in it or waits for it, and
- * @filter says yes.  Never waits.
+ * Go into a block if it is pinned, no thread is in it or waits for it, and
+ * @filter says yes.  Never waits.  @pin: as above, if the answer is yes.
  */
 bool coiommu_pinset_try_enter(CoiommuPinset *set, uint64_t block,
-                              CoiommuPinFilter *filter, void *opaque);
+                              CoiommuPinFilter *filter, void *opaque,
+                              CoiommuPin *pin);
 
 /*
  * Go into a block that is absent, not stuck, and that nobody is in or waits
@@ -210,7 +212,6 @@ void coiommu_pinset_set_stuck(CoiommuPinset *set, uint64_t block,
  */
 bool coiommu_pinset_set_part(CoiommuPinset *set, uint64_t block, void *part,
                              uint64_t bytes);
-void *coiommu_pinset_part(CoiommuPinset *set, uint64_t block);
 
 /*
  * A slice of a walk.  Goes down from *@hand (which is set to where it stopped,

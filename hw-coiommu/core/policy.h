@@ -6,8 +6,8 @@
  * the policy two questions: is it worth a look now (coiommu_policy_due()), and,
  * after a look at the block's entries in the table, may it go
  * (coiommu_policy_judge())?  What a policy remembers of a block is its
- * CoiommuAge.  A yes is not the last word: the counts are read again when
- * PINNED has been withdrawn.
+ * CoiommuAge.  A yes is not the last word: the counts are read again as PINNED
+ * is withdrawn.
  *
  *   off      nothing goes.
  *   lazy     a clock.  A block goes when it is found idle and has not been used

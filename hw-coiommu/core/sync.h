@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Mutex and condition for both builds of core/: QEMU's own inside QEMU, and
- * pthreads under the same names in the stand-alone build, so that the thread
- * sanitizer sees the very code that runs in QEMU.
+ * Mutex, condition and the big QEMU lock (BQL) for both builds of core/: QEMU's
+ * own inside QEMU, and pthreads under the same names in the stand-alone build,
+ * so that the thread sanitizer sees the very code that runs in QEMU.
  */
 #ifndef COIOMMU_CORE_SYNC_H
 #define COIOMMU_CORE_SYNC_H
@@ -49,12 +49,26 @@ static inline void qemu_cond_wait(QemuCond *cond, QemuMutex *mutex)
     pthread_cond_wait(cond, mutex);
 }
 
+static inline void qemu_cond_signal(QemuCond *cond)
+{
+    pthread_cond_signal(cond);
+}
+
 static inline void qemu_cond_broadcast(QemuCond *cond)
 {
     pthread_cond_broadcast(cond);
 }
 
+/* Set by the tests: does this thread play one that holds the BQL? */
+extern __thread bool coiommu_standalone_bql;
+
+static inline bool bql_locked(void)
+{
+    return coiommu_standalone_bql;
+}
+
 #else
+#include "qemu/main-loop.h"
 #include "qemu/thread.h"
 #endif
 

@@ -160,12 +160,14 @@ static void try_enter(Block *r, uint64_t block, uint16_t arg)
     Answer answer = { .block = block, .answer = arg & 2 };
     bool filtered = arg & 1;
     bool want = is_free(r) && (!filtered || answer.answer);
+    CoiommuPin pin;
 
     g_assert_cmpint(coiommu_pinset_try_enter(&set, block,
                                              filtered ? filter_answer : NULL,
-                                             &answer), ==, want);
+                                             &answer, &pin), ==, want);
     g_assert_cmpint(answer.asked, ==, filtered && is_free(r));
     if (want) {
+        g_assert_cmpuint(pin.bytes, ==, r->bytes);
         entered(r);
     }
 }
@@ -367,7 +369,8 @@ static void interval(uint16_t looks, bool race)
         g_array_append_val(ref[b].looks, kept);
         go = may_go(&ref[b]);
         g_assert_cmpint(coiommu_pinset_try_enter(&set, blocks[i],
-                                                 filter_judge, &look), ==, go);
+                                                 filter_judge, &look, NULL),
+                        ==, go);
         if (go && !race) {
             coiommu_pinset_withdraw(&set, blocks[i]);
             ref[b].state = COIOMMU_PIN_UNMAPPING;
@@ -388,7 +391,7 @@ static void step_in_block(const PinsStep *step)
     uint64_t block = number[step->block % BLOCKS];
 
     if (step->op == PINS_ENTER && !r->in) {
-        g_assert_cmpint(coiommu_pinset_enter(&set, block), ==,
+        g_assert_cmpint(coiommu_pinset_enter(&set, block, NULL), ==,
                         r->state == COIOMMU_PIN_PINNED);
         entered(r);
     } else if (step->op == PINS_TRY) {

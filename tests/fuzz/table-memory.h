@@ -1,21 +1,34 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The memory of the machine that the fuzz target "table" plays, and what QEMU
- * tells the device of it.  For table.c alone: all of it is static there.
+ * The memory of the machine that the fuzz target "table" plays, and the list of
+ * guest RAM that the device's memory listener makes of it.  For table.c alone:
+ * all of it is static there.
  */
 #ifndef COIOMMU_FUZZ_TABLE_MEMORY_H
 #define COIOMMU_FUZZ_TABLE_MEMORY_H
 
 #include <sanitizer/asan_interface.h>
-#include "coiommu.h"
+#include "osdep.h"
 #include "hostile.h"
+#include "ram.h"
+#include "table.h"
+
+/**
+ * MemoryRegion - a part of the machine's memory
+ * @host: its memory
+ * @refs: how many references there are
+ */
+struct MemoryRegion {
+    uint8_t *host;
+    unsigned refs;
+};
 
 #define PAGE            4096ull
 #define GIB             (1ull << 30)
 
 /* A contiguous part of the memory map, from page @page of region @mr. */
 typedef struct Section {
-    hwaddr gpa;
+    uint64_t gpa;
     unsigned pages;
     unsigned mr;
     unsigned page;
@@ -49,9 +62,8 @@ static uint8_t shadow[REGIONS][REGION_PAGES * PAGE];
 
 static MemoryRegion region[REGIONS];
 static bool plugged[SECTIONS];
-static CoiommuState state;
-static MemoryListener *listener, *last_listener;
-AddressSpace address_space_memory;
+static CoiommuRam ram;
+static CoiommuTable table;
 
 /* Of each page of guest RAM, plugged or not: its section, and which page. */
 static struct {
@@ -59,7 +71,7 @@ static struct {
     unsigned page;
 } ram_page[TABLE_PAGES];
 
-static hwaddr ram_page_gpa(unsigned i)
+static uint64_t ram_page_gpa(unsigned i)
 {
     return ram_page[i].section->gpa + ram_page[i].page * PAGE;
 }
@@ -77,67 +89,72 @@ static bool ram_page_there(unsigned i)
     return plugged[ram_page[i].section - sections];
 }
 
+/* Regions that are ROM, a device's, virtio-mem's, and out of any window. */
+static bool is_ram_section(const Section *section)
+{
+    return !section->readonly && (section->mr < 4 || section->mr == 9);
+}
+
 /* May devices reach this page of the memory map, by the rules? */
 static bool is_guest_ram(const Section *section, unsigned page)
 {
-    hwaddr gpa = section->gpa + page * PAGE;
+    uint64_t gpa = section->gpa + page * PAGE;
 
-    return section->mr != 7 && section->mr != 8 &&
-           region[section->mr].ram && !region[section->mr].rom &&
-           !region[section->mr].device && !region[section->mr].discards &&
-           !section->readonly && (gpa < 0xa0000 || gpa >= 0x100000);
+    return is_ram_section(section) && (gpa < 0xa0000 || gpa >= 0x100000);
 }
 
-void memory_listener_register(MemoryListener *one, AddressSpace *as)
+static void extent_clear(gpointer data)
 {
-    if (!listener) {
-        listener = one;
-    } else {
-        last_listener = one;
+    CoiommuExtent *extent = data;
+
+    g_assert_cmpuint(extent->mr->refs, >, 0);
+    extent->mr->refs--;
+}
+
+static void set_dirty(const CoiommuExtent *piece)
+{
+    g_assert_cmpuint(piece->mr->refs, >, 0);
+    g_assert_cmpuint(piece->offset, <=, REGION_PAGES * PAGE);
+    g_assert_cmpuint(piece->size, <=, REGION_PAGES * PAGE - piece->offset);
+    g_assert_true(piece->hva == piece->mr->host + piece->offset);
+}
+
+/* Add what of it is in [start, end). */
+static void add_part(GArray *list, const CoiommuExtent *extent, uint64_t start,
+                     uint64_t end)
+{
+    if (coiommu_extents_add(list, extent, start, end)) {
+        extent->mr->refs++;
     }
 }
 
-void memory_listener_unregister(MemoryListener *one)
-{
-}
-
-void coiommu_vfio_transaction(CoiommuState *s)
-{
-}
-
-/* coiommu-pin.c unpins what goes; here nothing is pinned. */
-void coiommu_fallback_transaction(CoiommuState *s, bool changed)
-{
-}
-
-void coiommu_pin_ram_changing(CoiommuState *s, GArray *next)
-{
-    g_assert_cmpuint(s->gate.closed, >, 0);
-    g_assert_true(next != s->ram.extents);
-}
-
+/* As the memory listener does, around the legacy hole. */
 static void memory_map_tell(void)
 {
+    GArray *next = g_array_new(false, false, sizeof(CoiommuExtent));
     size_t i;
 
-    listener->begin(listener);
+    g_array_set_clear_func(next, extent_clear);
     for (i = 0; i < SECTIONS; i++) {
         const Section *section = &sections[i];
-        MemoryRegionSection told = {
-            .mr = &region[section->mr],
-            .offset_within_address_space = section->gpa,
-            .offset_within_region = section->page * PAGE,
+        CoiommuExtent extent = {
+            .gpa = section->gpa,
             .size = section->pages * PAGE,
-            .readonly = section->readonly,
+            .mr = &region[section->mr],
+            .offset = section->page * PAGE,
+            .hva = memory[section->mr] + section->page * PAGE,
         };
 
-        if (plugged[i]) {
-            listener->region_add(listener, &told);
+        if (plugged[i] && is_ram_section(section)) {
+            add_part(next, &extent, 0, 0xa0000);
+            add_part(next, &extent, 0x100000, GIB);
+            add_part(next, &extent, 4 * GIB, 5 * GIB);
         }
     }
-    listener->commit(listener);
-    last_listener->commit(last_listener);
-    g_assert_cmpuint(state.gate.closed, ==, 0);
+    g_assert_cmpint(coiommu_extents_equal(ram.extents, next), ==,
+                    coiommu_extents_equal(next, ram.extents));
+    g_array_unref(ram.extents);
+    ram.extents = next;
 }
 
 /* Bits of @which: sections.  Only pages that are RAM and there can be used. */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Fuzz the list of guest RAM and the walks over the table in it: the device's
- * coiommu-ram.c, coiommu-table.c and core/dtt.c, with memory that changes
- * during a walk and RAM that comes and goes between two.
+ * Fuzz the list of guest RAM and the walks over the table in it: core/ram.c,
+ * core/table.c and core/dtt.c, with memory that changes during a walk and RAM
+ * that comes and goes between two.
  *
  * Input: a script of changes during walks (hostile.h), then a string of
  * TableStep.  Places count words of 8 bytes in all guest RAM, in ascending
@@ -13,14 +13,15 @@
  * repeated by a naive one over a copy, to which the guest does the same at the
  * same moments; the results must not differ.
  */
-#include "qemu/osdep.h"
+#include "osdep.h"
+#include "coiommu_abi.h"
 #include "hostile.h"
 #include "table-memory.h"
 
 /* ---- The same questions, answered naively ---- */
 
 /* Index of the page of RAM at @gpa, or -1. */
-static int ref_page(hwaddr gpa)
+static int ref_page(uint64_t gpa)
 {
     int i;
 
@@ -32,9 +33,9 @@ static int ref_page(hwaddr gpa)
     return -1;
 }
 
-static bool ref_contains(hwaddr gpa, uint64_t size)
+static bool ref_contains(uint64_t gpa, uint64_t size)
 {
-    hwaddr end = gpa + size;
+    uint64_t end = gpa + size;
 
     if (end < gpa) {
         return false;
@@ -48,10 +49,10 @@ static bool ref_contains(hwaddr gpa, uint64_t size)
 }
 
 /* A pointer into @where; NULL if it isn't one piece of one region. */
-static void *ref_ptr(uint8_t (*where)[REGION_PAGES * PAGE], hwaddr gpa,
+static void *ref_ptr(uint8_t (*where)[REGION_PAGES * PAGE], uint64_t gpa,
                      uint64_t size)
 {
-    hwaddr last = gpa + size - 1;
+    uint64_t last = gpa + size - 1;
     uint8_t *start, *end;
 
     if (!ref_contains(gpa, size)) {
@@ -61,35 +62,35 @@ static void *ref_ptr(uint8_t (*where)[REGION_PAGES * PAGE], hwaddr gpa,
     end = ram_page_in(where, ref_page(last)) + last % PAGE;
     return ram_page[ref_page(gpa)].section->mr ==
            ram_page[ref_page(last)].section->mr &&
-           (hwaddr)(end - start) == last - gpa ? start : NULL;
+           (uint64_t)(end - start) == last - gpa ? start : NULL;
 }
 
-static void check_lookup(hwaddr gpa, uint64_t size)
+static void check_lookup(uint64_t gpa, uint64_t size)
 {
-    hwaddr end = gpa + size, at = gpa;
+    uint64_t end = gpa + size, at = gpa;
     CoiommuExtent piece;
     unsigned i;
 
     if (!size) {
         return;
     }
-    g_assert_cmpint(coiommu_ram_contains(&state, gpa, size), ==,
+    g_assert_cmpint(coiommu_ram_contains(&ram, gpa, size), ==,
                     ref_contains(gpa, size));
-    g_assert_true(coiommu_ram_ptr(&state, gpa, size) ==
+    g_assert_true(coiommu_ram_ptr(&ram, gpa, size) ==
                   ref_ptr(memory, gpa, size));
     if (end < gpa) {
         return;
     }
     for (i = 0; i < TABLE_PAGES; i++) {
-        hwaddr start = MAX(gpa, ram_page_gpa(i));
-        hwaddr stop = MIN(end, ram_page_gpa(i) + PAGE);
+        uint64_t start = MAX(gpa, ram_page_gpa(i));
+        uint64_t stop = MIN(end, ram_page_gpa(i) + PAGE);
 
         if (!ram_page_there(i) || start >= stop) {
             continue;
         }
         /* A new piece begins, or the last one goes on. */
         if (at <= start) {
-            g_assert_true(coiommu_ram_next(state.ram.extents, &at, end,
+            g_assert_true(coiommu_ram_next(ram.extents, &at, end,
                                            &piece));
             g_assert_cmpuint(piece.gpa, ==, start);
             g_assert_cmpuint(at, ==, piece.gpa + piece.size);
@@ -99,7 +100,7 @@ static void check_lookup(hwaddr gpa, uint64_t size)
         g_assert_true(piece.hva + (start - piece.gpa) ==
                       ram_page_in(memory, i) + start % PAGE);
     }
-    g_assert_false(coiommu_ram_next(state.ram.extents, &at, end, &piece));
+    g_assert_false(coiommu_ram_next(ram.extents, &at, end, &piece));
 }
 
 /* ---- The guest's writes, and what the device was seen to read ---- */
@@ -213,7 +214,7 @@ static bool ref_unit(uint8_t op, const uint32_t *entry, uint32_t *should)
         return false;
     case TABLE_WITHDRAW:
         *should &= ~COIOMMU_DTT_PINNED;
-        return false;
+        return *should & COIOMMU_DTT_COUNT_MASK;
     case TABLE_BUSY:
         ref_load(entry, sizeof(*entry));
         return *should & COIOMMU_DTT_COUNT_MASK;
@@ -228,9 +229,9 @@ static bool ref_unit(uint8_t op, const uint32_t *entry, uint32_t *should)
 }
 
 /* Is there a leaf at the unit?  One read of its directory entry tells. */
-static bool ref_leaf(uint64_t unit, hwaddr *leaf)
+static bool ref_leaf(uint64_t unit, uint64_t *leaf)
 {
-    hwaddr dir = state.dtt.root + unit / COIOMMU_DTT_LEAF_ENTRIES * 8;
+    uint64_t dir = table.dtt.root + unit / COIOMMU_DTT_LEAF_ENTRIES * 8;
     uint64_t *entry = ref_ptr(shadow, dir, sizeof(*entry));
 
     if (!entry) {
@@ -242,18 +243,18 @@ static bool ref_leaf(uint64_t unit, hwaddr *leaf)
            ref_ptr(memory, *leaf, PAGE);
 }
 
-static bool ref_walk(uint8_t op, hwaddr gpa, uint64_t size)
+static bool ref_walk(uint8_t op, uint64_t gpa, uint64_t size)
 {
-    uint64_t unit = gpa >> state.unit_shift;
-    uint64_t last = (gpa + size - 1) >> state.unit_shift;
-    uint64_t units = (state.dtt.size + (1ull << state.unit_shift) - 1) >>
-                     state.unit_shift;
+    uint64_t unit = gpa >> table.dtt.unit_shift;
+    uint64_t last = (gpa + size - 1) >> table.dtt.unit_shift;
+    uint64_t units = (table.dtt.size + (1ull << table.dtt.unit_shift) - 1) >>
+                     table.dtt.unit_shift;
     bool any = false;
 
     while (unit <= last && unit < units) {
         uint64_t end = (unit / COIOMMU_DTT_LEAF_ENTRIES + 1) *
                        COIOMMU_DTT_LEAF_ENTRIES;
-        hwaddr leaf;
+        uint64_t leaf;
         bool there = ref_leaf(unit, &leaf);
         uint32_t *entries = there ? ref_ptr(memory, leaf, PAGE) : NULL;
         uint32_t *should = there ? ref_ptr(shadow, leaf, PAGE) : NULL;
@@ -271,19 +272,20 @@ static bool ref_walk(uint8_t op, hwaddr gpa, uint64_t size)
     return any;
 }
 
-static bool real_walk(uint8_t op, hwaddr gpa, uint64_t size)
+static bool real_walk(uint8_t op, uint64_t gpa, uint64_t size)
 {
     switch (op) {
     case TABLE_PUBLISH:
-        coiommu_table_publish(&state, gpa, size);
+        coiommu_table_publish(&table, gpa, size);
         return false;
     case TABLE_WITHDRAW:
-        coiommu_table_withdraw(&state, gpa, size);
-        return false;
+        return coiommu_table_withdraw(&table, gpa, size);
     case TABLE_BUSY:
-        return coiommu_table_busy(&state, gpa, size);
+        table.has_accessed = false;
+        return coiommu_table_look(&table, gpa, size).busy;
     default:
-        return coiommu_table_take_accessed(&state, gpa, size);
+        table.has_accessed = true;
+        return coiommu_table_take_accessed(&table, gpa, size);
     }
 }
 
@@ -299,17 +301,17 @@ static void compare_memory(void)
     }
 }
 
-static void walk(uint8_t op, hwaddr gpa, uint64_t size, bool large)
+static void walk(uint8_t op, uint64_t gpa, uint64_t size, bool large)
 {
     uint64_t units = large ? 2 * COIOMMU_DTT_LEAF_ENTRIES : 64;
     bool any;
 
-    if (!state.enabled) {
+    if (!table.enabled) {
         return;
     }
     /* A block, or a part of one; it is where RAM can be. */
     gpa %= 1ull << 52;
-    size = 1 + size % (units << state.unit_shift);
+    size = 1 + size % (units << table.dtt.unit_shift);
     g_array_set_size(events, 0);
     event_next = 0;
 
@@ -322,7 +324,7 @@ static void walk(uint8_t op, hwaddr gpa, uint64_t size, bool large)
 }
 
 /* As cmd_enable(). */
-static void enable(hwaddr root, uint64_t size, unsigned unit_shift)
+static void enable(uint64_t root, uint64_t size, unsigned unit_shift)
 {
     unsigned __int128 units, leaves;
     CoiommuDtt dtt;
@@ -338,20 +340,19 @@ static void enable(hwaddr root, uint64_t size, unsigned unit_shift)
         return;
     }
     g_assert_cmpuint(coiommu_dtt_dir_bytes(&dtt), ==, leaves * 8);
-    if (!coiommu_ram_contains(&state, root, coiommu_dtt_dir_bytes(&dtt))) {
+    if (!coiommu_ram_contains(&ram, root, coiommu_dtt_dir_bytes(&dtt))) {
         return;
     }
-    state.dtt = dtt;
-    state.unit_shift = unit_shift;
-    state.enabled = true;
+    table.dtt = dtt;
+    table.enabled = true;
 }
 
 /* ---- One input ---- */
 
 static void step(const TableStep *step, Input *in)
 {
-    hwaddr page_gpa = ram_page_gpa(step->page % TABLE_PAGES);
-    hwaddr gpa = step->page < TABLE_PAGES ? page_gpa + step->gpa % PAGE :
+    uint64_t page_gpa = ram_page_gpa(step->page % TABLE_PAGES);
+    uint64_t gpa = step->page < TABLE_PAGES ? page_gpa + step->gpa % PAGE :
                                             step->gpa;
     Scribble scribble;
     uint64_t value;
@@ -384,19 +385,11 @@ static void start(void)
 {
     unsigned i;
 
-    memset(&state, 0, sizeof(state));
-    state.unit_shift = COIOMMU_UNIT_SHIFT_DEFAULT;
-    state.window[0] = (CoiommuWindow) { .base = 0, .size = GIB, .ram = true };
-    state.window[1] = (CoiommuWindow) {
-        .base = 4 * GIB - (16 << 20), .size = 16 << 20,
+    ram = (CoiommuRam) {
+        .extents = g_array_new(false, false, sizeof(CoiommuExtent)),
+        .set_dirty = set_dirty,
     };
-    state.window[2] = (CoiommuWindow) {
-        .base = 4 * GIB, .size = GIB, .ram = true,
-    };
-    state.nr_windows = 3;
-    coiommu_gate_init(&state.gate);
-    listener = last_listener = NULL;
-    coiommu_ram_init(&state);
+    table = (CoiommuTable) { .ram = &ram };
     events = g_array_new(false, false, sizeof(Event));
     plug(UINT16_MAX);
     for (i = 0; i < TABLE_PAGES; i++) {
@@ -410,10 +403,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
     unsigned i, page, found = 0;
 
     for (i = 0; i < REGIONS; i++) {
-        region[i] = (MemoryRegion) {
-            .ram = true, .rom = i == 4, .device = i == 5, .discards = i == 6,
-            .host = memory[i], .size = REGION_PAGES * PAGE,
-        };
+        region[i] = (MemoryRegion) { .host = memory[i] };
     }
     for (i = 0; i < SECTIONS; i++) {
         for (page = 0; page < sections[i].pages; page++) {
@@ -442,8 +432,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         step(&next, &in);
     }
     compare_memory();
-    coiommu_ram_exit(&state);
-    coiommu_gate_destroy(&state.gate);
+    g_array_unref(ram.extents);
     g_array_free(events, true);
     for (i = 0; i < REGIONS; i++) {
         g_assert_cmpuint(region[i].refs, ==, 0);

@@ -137,9 +137,28 @@ static void test_publish(void)
         g_assert_cmphex(GUINT32_FROM_LE(leaf[i]), ==,
                         other | (pinned ? COIOMMU_DTT_PINNED : 0));
     }
-    coiommu_dtt_withdraw(leaf, 0, ENTRIES);
+    g_assert_true(coiommu_dtt_withdraw(leaf, 0, ENTRIES));
     for (i = 0; i < ENTRIES; i++) {
         g_assert_cmphex(GUINT32_FROM_LE(leaf[i]), ==, other);
+    }
+}
+
+/* Withdrawing tells of a count in any of the entries, and of nothing else. */
+static void test_withdraw(void)
+{
+    static uint32_t leaf[ENTRIES];
+    unsigned i;
+
+    for (i = 0; i < ENTRIES; i++) {
+        leaf[i] = GUINT32_TO_LE(COIOMMU_DTT_PINNED | COIOMMU_DTT_ACCESSED);
+    }
+    leaf[9] = leaf[30] = GUINT32_TO_LE(COIOMMU_DTT_PINNED | 1);
+    g_assert_false(coiommu_dtt_withdraw(leaf, 10, 20));
+    g_assert_true(coiommu_dtt_withdraw(leaf, 10, 21));
+    g_assert_true(coiommu_dtt_withdraw(leaf, 9, 1));
+    for (i = 0; i < ENTRIES; i++) {
+        g_assert_cmpint(!!(GUINT32_FROM_LE(leaf[i]) & COIOMMU_DTT_PINNED), ==,
+                        i < 9 || i > 30);
     }
 }
 
@@ -204,6 +223,7 @@ int main(int argc, char **argv)
     g_test_add_func("/dtt/spans", test_spans);
     g_test_add_func("/dtt/directory-entry", test_directory_entry);
     g_test_add_func("/dtt/publish", test_publish);
+    g_test_add_func("/dtt/withdraw", test_withdraw);
     g_test_add_func("/dtt/publish-races", test_publish_races);
     return g_test_run();
 }

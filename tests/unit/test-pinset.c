@@ -31,7 +31,7 @@ static uint64_t block_number(unsigned i)
 
 static bool pin(CoiommuPinset *set, uint64_t block, uint64_t bytes)
 {
-    bool pinned = coiommu_pinset_enter(set, block);
+    bool pinned = coiommu_pinset_enter(set, block, NULL);
     bool fits = pinned || coiommu_pinset_reserve(set, block, bytes);
 
     if (fits && !pinned) {
@@ -43,7 +43,7 @@ static bool pin(CoiommuPinset *set, uint64_t block, uint64_t bytes)
 
 static void unpin(CoiommuPinset *set, uint64_t block)
 {
-    if (coiommu_pinset_enter(set, block)) {
+    if (coiommu_pinset_enter(set, block, NULL)) {
         coiommu_pinset_withdraw(set, block);
         coiommu_pinset_release(set, block, 0);
     }
@@ -103,13 +103,13 @@ static void test_empty(void)
     g_assert_cmpuint(coiommu_pinset_totals(&set).pinned, ==, 0);
     g_assert_false(coiommu_pinset_has(&set, 0));
     g_assert_false(coiommu_pinset_get(&set, 0, &pin));
-    g_assert_false(coiommu_pinset_try_enter(&set, 0, NULL, NULL));
+    g_assert_false(coiommu_pinset_try_enter(&set, 0, NULL, NULL, NULL));
     g_assert_false(coiommu_pinset_wait_release(&set));
     g_assert_cmpuint(coiommu_pinset_walk(&set, &hand, NULL, NULL, &block, 1),
                      ==, 0);
     g_assert_cmpuint(hand, ==, 0);
     /* A visit that pins nothing leaves nothing. */
-    g_assert_false(coiommu_pinset_enter(&set, 7));
+    g_assert_false(coiommu_pinset_enter(&set, 7, NULL));
     g_assert_cmpuint(coiommu_pinset_end(&set), ==, 1);
     coiommu_pinset_leave(&set, 7);
     g_assert_cmpuint(coiommu_pinset_end(&set), ==, 0);
@@ -127,7 +127,7 @@ static void test_stuck(void)
     coiommu_pinset_init(&set);
     coiommu_pinset_set_quota(&set, 100);
     g_assert_true(pin(&set, 3, 60));
-    g_assert_true(coiommu_pinset_enter(&set, 3));
+    g_assert_true(coiommu_pinset_enter(&set, 3, NULL));
     coiommu_pinset_withdraw(&set, 3);
     coiommu_pinset_release(&set, 3, 40);
     coiommu_pinset_leave(&set, 3);
@@ -146,7 +146,7 @@ static void test_stuck(void)
     /* No walk, unpin or guess finds it. */
     g_assert_cmpuint(coiommu_pinset_walk(&set, &hand, NULL, NULL, &block, 1),
                      ==, 0);
-    g_assert_false(coiommu_pinset_try_enter(&set, 3, NULL, NULL));
+    g_assert_false(coiommu_pinset_try_enter(&set, 3, NULL, NULL, NULL));
     g_assert_false(coiommu_pinset_try_add(&set, 3));
 
     /* It can be pinned beside what is stuck, and be let go of again. */
@@ -163,7 +163,7 @@ static void test_stuck(void)
     g_assert_cmpuint(coiommu_pinset_totals(&set).charged, ==, 0);
 
     /* A map that has failed, and may have been done after all. */
-    g_assert_false(coiommu_pinset_enter(&set, 5));
+    g_assert_false(coiommu_pinset_enter(&set, 5, NULL));
     g_assert_true(coiommu_pinset_reserve(&set, 5, 70));
     coiommu_pinset_release(&set, 5, 70);
     coiommu_pinset_leave(&set, 5);
@@ -185,7 +185,7 @@ static void test_states(void)
     uint64_t block;
 
     coiommu_pinset_init(&set);
-    g_assert_false(coiommu_pinset_enter(&set, 3));
+    g_assert_false(coiommu_pinset_enter(&set, 3, NULL));
     g_assert_true(coiommu_pinset_reserve(&set, 3, 4096));
     g_assert_false(coiommu_pinset_has(&set, 3));
     g_assert_cmpuint(coiommu_pinset_totals(&set).bytes, ==, 0);
@@ -198,13 +198,13 @@ static void test_states(void)
     g_assert_true(coiommu_pinset_has(&set, 3));
     g_assert_cmpuint(coiommu_pinset_totals(&set).bytes, ==, 8192);
     /* Entered: nobody may try, no walk shows it. */
-    g_assert_false(coiommu_pinset_try_enter(&set, 3, NULL, NULL));
+    g_assert_false(coiommu_pinset_try_enter(&set, 3, NULL, NULL, NULL));
     hand = coiommu_pinset_end(&set);
     g_assert_cmpuint(coiommu_pinset_walk(&set, &hand, NULL, NULL, &block, 1),
                      ==, 0);
     coiommu_pinset_leave(&set, 3);
-    g_assert_true(coiommu_pinset_try_enter(&set, 3, NULL, NULL));
-    g_assert_false(coiommu_pinset_try_enter(&set, 3, NULL, NULL));
+    g_assert_true(coiommu_pinset_try_enter(&set, 3, NULL, NULL, NULL));
+    g_assert_false(coiommu_pinset_try_enter(&set, 3, NULL, NULL, NULL));
     coiommu_pinset_withdraw(&set, 3);
     g_assert_false(coiommu_pinset_has(&set, 3));
     /* Not unmapped yet, so it still counts. */
@@ -225,21 +225,21 @@ static void test_part(void)
     int part;
 
     coiommu_pinset_init(&set);
-    g_assert_null(coiommu_pinset_part(&set, 3));
-    g_assert_false(coiommu_pinset_enter(&set, 3));
+    g_assert_false(coiommu_pinset_enter(&set, 3, &pin));
+    g_assert_cmpint(pin.state, ==, COIOMMU_PIN_ABSENT);
+    g_assert_null(pin.part);
     g_assert_true(coiommu_pinset_reserve(&set, 3, 8192));
     coiommu_pinset_commit(&set, 3);
-    g_assert_null(coiommu_pinset_part(&set, 3));
     coiommu_pinset_set_quota(&set, 12288);
     g_assert_true(coiommu_pinset_set_part(&set, 3, &part, 4096));
-    g_assert_true(coiommu_pinset_part(&set, 3) == &part);
     g_assert_true(coiommu_pinset_get(&set, 0, &pin));
     g_assert_true(pin.part == &part && pin.bytes == 4096);
     g_assert_cmpuint(coiommu_pinset_totals(&set).bytes, ==, 4096);
     g_assert_cmpuint(coiommu_pinset_totals(&set).charged, ==, 4096);
     /* Too much: nothing changes. */
     g_assert_false(coiommu_pinset_set_part(&set, 3, NULL, 12289));
-    g_assert_true(coiommu_pinset_part(&set, 3) == &part);
+    g_assert_true(coiommu_pinset_get(&set, 0, &pin));
+    g_assert_true(pin.part == &part);
     g_assert_cmpuint(coiommu_pinset_totals(&set).charged, ==, 4096);
     g_assert_true(coiommu_pinset_set_part(&set, 3, NULL, 12288));
     g_assert_cmpuint(coiommu_pinset_totals(&set).bytes, ==, 12288);
@@ -248,9 +248,14 @@ static void test_part(void)
     coiommu_pinset_set_quota(&set, 4096);
     g_assert_true(coiommu_pinset_set_part(&set, 3, &part, 8192));
     g_assert_false(coiommu_pinset_set_part(&set, 3, NULL, 12288));
+    /* Another way in tells the same. */
+    coiommu_pinset_leave(&set, 3);
+    g_assert_true(coiommu_pinset_try_enter(&set, 3, NULL, NULL, &pin));
+    g_assert_true(pin.part == &part && pin.bytes == 8192);
     coiommu_pinset_withdraw(&set, 3);
     coiommu_pinset_release(&set, 3, 0);
-    g_assert_null(coiommu_pinset_part(&set, 3));
+    g_assert_true(coiommu_pinset_get(&set, 0, &pin));
+    g_assert_null(pin.part);
     g_assert_cmpuint(coiommu_pinset_totals(&set).bytes, ==, 0);
     g_assert_cmpuint(coiommu_pinset_totals(&set).charged, ==, 0);
     coiommu_pinset_leave(&set, 3);
@@ -348,7 +353,7 @@ static void test_guesses(void)
     g_assert_cmpint(coiommu_pinset_used(&set, 2), ==, ahead);
     g_assert_cmpint(coiommu_pinset_used(&set, 2), ==, COIOMMU_GUESS_NONE);
     g_assert_cmpint(coiommu_pinset_used(&set, 77), ==, COIOMMU_GUESS_NONE);
-    g_assert_true(coiommu_pinset_try_enter(&set, 3, NULL, NULL));
+    g_assert_true(coiommu_pinset_try_enter(&set, 3, NULL, NULL, NULL));
     g_assert_cmpint(coiommu_pinset_withdraw(&set, 3), ==, ahead);
     g_assert_cmpint(coiommu_pinset_used(&set, 3), ==, COIOMMU_GUESS_NONE);
     coiommu_pinset_release(&set, 3, 0);
@@ -362,7 +367,7 @@ static void test_guesses(void)
     g_assert_cmpuint(totals.charged, ==, 12288);
     /* Pinned again, for somebody who asks. */
     g_assert_true(pin(&set, 3, 4096));
-    g_assert_true(coiommu_pinset_try_enter(&set, 3, NULL, NULL));
+    g_assert_true(coiommu_pinset_try_enter(&set, 3, NULL, NULL, NULL));
     g_assert_cmpint(coiommu_pinset_withdraw(&set, 3), ==, COIOMMU_GUESS_NONE);
     coiommu_pinset_release(&set, 3, 0);
     coiommu_pinset_leave(&set, 3);

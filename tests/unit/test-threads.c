@@ -1,22 +1,18 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The device's locking with real threads, on the code that runs in QEMU: gate,
- * pin set, table, policy.  Guests map and unmap, requests pin, a thread
- * unpins, another pins ahead, somebody closes the gate and changes things.
+ * The engine of pinning with real threads: guests map and unmap, requests pin,
+ * a thread unpins, another pins ahead, a third closes the gate and changes
+ * things.  The host refuses maps and unmaps now and then.
  *
- * What the locks are to guard is kept in plain variables, so that the thread
- * sanitizer finds each access that they don't order; without it, the
- * assertions find wrong results.
+ * What locks guard is kept in plain variables (engine.h), so that the thread
+ * sanitizer finds each access that they don't order; without it, the assertions
+ * find wrong results.
  */
 #include "osdep.h"
-#include "dtt.h"
-#include "gate.h"
-#include "pinset.h"
-#include "../include/coiommu_abi.h"
+#include "demand.h"
+#include "engine.h"
+#include "let-go.h"
 
-#define BLOCKS          8
-#define BLOCK_UNITS     4
-#define BLOCK_BYTES     65536
 #define GUESTS          3
 #define QUOTA_BLOCKS    6
 #define AHEAD_BLOCKS    2
@@ -24,17 +20,12 @@
 #define PATIENCE        60
 
 typedef struct Device {
+    Engine *e;
     pthread_mutex_t bql;
-    CoiommuGate gate;
-    CoiommuPinset pins;
-    uint32_t leaf[COIOMMU_DTT_LEAF_ENTRIES];
-    /* Guarded by the block, and read by guests that rely on it. */
-    int mapped[BLOCKS];
     /* Read with the big lock or in the gate, written with both. */
     int state;
     bool stop;
-    unsigned pins_done, unpins_done, races, refused, closes, locked;
-    unsigned ahead, used, unused;
+    unsigned let_go, refused, closes, locked, ahead;
 } Device;
 
 static bool stopping(Device *d)
@@ -47,122 +38,88 @@ static void count(unsigned *counter)
     __atomic_fetch_add(counter, 1, __ATOMIC_RELAXED);
 }
 
+static void bql_lock(Device *d)
+{
+    pthread_mutex_lock(&d->bql);
+    coiommu_standalone_bql = true;
+}
+
+static void bql_unlock(Device *d)
+{
+    coiommu_standalone_bql = false;
+    pthread_mutex_unlock(&d->bql);
+}
+
+/* ---- The host, which refuses one of so many ---- */
+
+static unsigned host_calls;
+
+static bool one_of(unsigned many)
+{
+    return __atomic_fetch_add(&host_calls, 1, __ATOMIC_RELAXED) % many == 0;
+}
+
+/* Now for the one reason, now for the other. */
+static int map_error(void)
+{
+    return one_of(101) ? -EIO : one_of(211) ? -ENOMEM : 0;
+}
+
+static bool refuse_unmap(void)
+{
+    return one_of(37);
+}
+
 /* ---- The device ---- */
-
-/*
- * In the block.  The device has a full barrier before it looks at the counts;
- * the thread sanitizer knows none.  With count and PINNED in one word there is
- * nothing for it to order (tests/model/README.md).
- */
-static bool unpin_try(Device *d, uint64_t block)
-{
-    unsigned slot = block * BLOCK_UNITS;
-
-    coiommu_dtt_withdraw(d->leaf, slot, BLOCK_UNITS);
-    if (coiommu_dtt_busy(d->leaf, slot, BLOCK_UNITS)) {
-        coiommu_dtt_publish(d->leaf, slot, BLOCK_UNITS);
-        count(&d->races);
-        return false;
-    }
-    if (coiommu_pinset_withdraw(&d->pins, block)) {
-        count(&d->unused);
-    }
-    g_assert_cmpint(d->mapped[block], ==, 1);
-    d->mapped[block] = 0;
-    coiommu_pinset_release(&d->pins, block, 0);
-    count(&d->unpins_done);
-    return true;
-}
-
-static void note_used(Device *d, uint64_t block)
-{
-    if (coiommu_pinset_used(&d->pins, block)) {
-        count(&d->used);
-    }
-}
-
-/* Let go of up to @max idle blocks; returns how many. */
-static unsigned unpin_some(Device *d, unsigned max)
-{
-    size_t hand = coiommu_pinset_end(&d->pins);
-    uint64_t blocks[2];
-    unsigned gone = 0;
-    size_t i, found;
-
-    while (hand && gone < max) {
-        found = coiommu_pinset_walk(&d->pins, &hand, NULL, NULL, blocks, 2);
-        for (i = 0; i < found && gone < max; i++) {
-            if (coiommu_dtt_busy(d->leaf, blocks[i] * BLOCK_UNITS,
-                                 BLOCK_UNITS)) {
-                note_used(d, blocks[i]);
-                continue;
-            }
-            if (!coiommu_pinset_try_enter(&d->pins, blocks[i], NULL, NULL)) {
-                continue;
-            }
-            gone += unpin_try(d, blocks[i]);
-            coiommu_pinset_leave(&d->pins, blocks[i]);
-        }
-    }
-    return gone;
-}
-
-static bool pin_attempt(Device *d, uint64_t block)
-{
-    bool pinned = coiommu_pinset_enter(&d->pins, block);
-
-    g_assert_cmpint(d->mapped[block], ==, pinned);
-    if (pinned) {
-        note_used(d, block);
-    }
-    if (!pinned && coiommu_pinset_reserve(&d->pins, block, BLOCK_BYTES)) {
-        d->mapped[block] = 1;
-        coiommu_pinset_commit(&d->pins, block);
-        count(&d->pins_done);
-        pinned = true;
-    }
-    if (pinned) {
-        coiommu_dtt_publish(d->leaf, block * BLOCK_UNITS, BLOCK_UNITS);
-    }
-    coiommu_pinset_leave(&d->pins, block);
-    return pinned;
-}
 
 static bool serve(Device *d, uint64_t first, uint64_t last)
 {
-    int before = d->state;
-    bool ok = true;
+    int before = d->state, ret = 0;
     uint64_t block;
 
-    for (block = first; block <= last && ok; block++) {
-        int attempt;
-
-        ok = pin_attempt(d, block);
-        for (attempt = 0; !ok && attempt < 8; attempt++) {
-            if (!unpin_some(d, 1) && !coiommu_pinset_wait_release(&d->pins)) {
-                break;
-            }
-            ok = pin_attempt(d, block);
-        }
+    for (block = first; block <= last && ret >= 0; block++) {
+        ret = coiommu_demand_pin(&d->e->pins, block * BLOCK, BLOCK,
+                                 INT64_MAX);
     }
     g_assert_cmpint(d->state, ==, before);
-    return ok;
+    return ret >= 0;
 }
 
 static bool request(Device *d, uint64_t first, uint64_t last)
 {
     bool ok;
 
-    if (coiommu_gate_enter(&d->gate)) {
+    if (coiommu_gate_enter(&d->e->gate)) {
         ok = serve(d, first, last);
-        coiommu_gate_leave(&d->gate);
+        coiommu_gate_leave(&d->e->gate);
     } else {
         count(&d->locked);
-        pthread_mutex_lock(&d->bql);
+        bql_lock(d);
         ok = serve(d, first, last);
-        pthread_mutex_unlock(&d->bql);
+        bql_unlock(d);
     }
     return ok;
+}
+
+static void unpin_some(Device *d)
+{
+    CoiommuPins *pins = &d->e->pins;
+    size_t hand = coiommu_pinset_end(&pins->set);
+    uint64_t blocks[2];
+    size_t i, found;
+
+    while (hand) {
+        found = coiommu_pinset_walk(&pins->set, &hand, NULL, NULL, blocks, 2);
+        for (i = 0; i < found; i++) {
+            CoiommuCandidate c = {
+                .look = coiommu_let_go_look(pins, blocks[i]),
+            };
+
+            if (coiommu_let_go(pins, blocks[i], &c)) {
+                count(&d->let_go);
+            }
+        }
+    }
 }
 
 static void *unpin_thread(void *opaque)
@@ -170,69 +127,72 @@ static void *unpin_thread(void *opaque)
     Device *d = opaque;
 
     while (!stopping(d)) {
-        if (coiommu_gate_enter(&d->gate)) {
+        if (coiommu_gate_enter(&d->e->gate)) {
             int before = d->state;
 
-            unpin_some(d, BLOCKS);
+            unpin_some(d);
             g_assert_cmpint(d->state, ==, before);
-            coiommu_gate_leave(&d->gate);
+            coiommu_gate_leave(&d->e->gate);
         }
     }
     return NULL;
-}
-
-static void pin_guess(Device *d, uint64_t block)
-{
-    if (!coiommu_pinset_try_add(&d->pins, block)) {
-        return;
-    }
-    g_assert_cmpint(d->mapped[block], ==, 0);
-    if (coiommu_pinset_reserve_guess(&d->pins, block, BLOCK_BYTES,
-                                     COIOMMU_GUESS_AHEAD,
-                                     AHEAD_BLOCKS * BLOCK_BYTES)) {
-        d->mapped[block] = 1;
-        coiommu_pinset_commit(&d->pins, block);
-        count(&d->pins_done);
-        count(&d->ahead);
-        coiommu_dtt_publish(d->leaf, block * BLOCK_UNITS, BLOCK_UNITS);
-    }
-    coiommu_pinset_leave(&d->pins, block);
 }
 
 static void *ahead_thread(void *opaque)
 {
     Device *d = opaque;
+    CoiommuPins *pins = &d->e->pins;
     unsigned i;
 
     for (i = 0; !stopping(d); i++) {
-        if (coiommu_gate_enter(&d->gate)) {
+        if (coiommu_gate_enter(&d->e->gate)) {
             int before = d->state;
 
-            pin_guess(d, i * 5 % BLOCKS);
+            if (coiommu_pins_pin_guess(pins, i * 5 % BLOCKS,
+                                       COIOMMU_GUESS_AHEAD,
+                                       AHEAD_BLOCKS * BLOCK) > 0) {
+                count(&d->ahead);
+            }
             g_assert_cmpint(d->state, ==, before);
-            coiommu_gate_leave(&d->gate);
+            coiommu_gate_leave(&d->e->gate);
         }
-        g_assert_cmpuint(coiommu_pinset_totals(&d->pins).ahead, <=,
-                         AHEAD_BLOCKS * BLOCK_BYTES);
+        g_assert_cmpuint(coiommu_pinset_totals(&pins->set).ahead, <=,
+                         AHEAD_BLOCKS * BLOCK);
     }
     return NULL;
+}
+
+/* With the gate closed no thread is in any block. */
+static void change_things(Device *d)
+{
+    CoiommuPins *pins = &d->e->pins;
+
+    coiommu_gate_close(&d->e->gate);
+    d->state++;
+    engine_check(d->e);
+    coiommu_gate_close(&d->e->gate);
+    d->state++;
+    if (d->closes % 64 == 0) {
+        coiommu_pins_withdraw_all(pins);
+        coiommu_pins_publish_all(pins);
+    }
+    coiommu_gate_open(&d->e->gate);
+    coiommu_refusal_reset(&pins->refusal);
+    d->state++;
+    d->closes++;
+    coiommu_gate_open(&d->e->gate);
 }
 
 static void *control_thread(void *opaque)
 {
     Device *d = opaque;
+    size_t hand = 0;
 
     while (!stopping(d)) {
-        pthread_mutex_lock(&d->bql);
-        coiommu_gate_close(&d->gate);
-        d->state++;
-        coiommu_gate_close(&d->gate);
-        d->state++;
-        coiommu_gate_open(&d->gate);
-        d->state++;
-        coiommu_gate_open(&d->gate);
-        d->closes++;
-        pthread_mutex_unlock(&d->bql);
+        bql_lock(d);
+        change_things(d);
+        coiommu_pins_retry_stuck(&d->e->pins, &hand, 2);
+        bql_unlock(d);
         g_usleep(200);
     }
     return NULL;
@@ -245,33 +205,36 @@ typedef struct Guest {
     uint32_t seed;
 } Guest;
 
-static void put(Device *d, unsigned first, unsigned last)
+static void put(Engine *e, unsigned first, unsigned last)
 {
     for (; first <= last; first++) {
-        __atomic_fetch_sub(&d->leaf[first], GUINT32_TO_LE(1),
+        __atomic_fetch_sub(&e->leaf[first], GUINT32_TO_LE(1),
                            __ATOMIC_RELEASE);
     }
 }
 
 static void map_unmap(Device *d, unsigned first, unsigned last)
 {
+    Engine *e = d->e;
     bool pinned = true;
     unsigned unit;
 
     for (unit = first; unit <= last; unit++) {
-        pinned &= !!(__atomic_fetch_add(&d->leaf[unit], GUINT32_TO_LE(1),
+        pinned &= !!(__atomic_fetch_add(&e->leaf[unit], GUINT32_TO_LE(1),
                                         __ATOMIC_SEQ_CST) &
                      GUINT32_TO_LE(COIOMMU_DTT_PINNED));
     }
     if (!pinned && !request(d, first / BLOCK_UNITS, last / BLOCK_UNITS)) {
         count(&d->refused);
+        /* After a refusal there is a pause, in which the host isn't asked. */
+        g_usleep(100);
     } else {
         /* The DMA. */
         for (unit = first; unit <= last; unit++) {
-            g_assert_cmpint(d->mapped[unit / BLOCK_UNITS], ==, 1);
+            g_assert_cmpuint(e->host[unit / BLOCK_UNITS].mapped, ==, BLOCK);
         }
     }
-    put(d, first, last);
+    put(e, first, last);
 }
 
 static void *guest_thread(void *opaque)
@@ -289,30 +252,25 @@ static void *guest_thread(void *opaque)
     return NULL;
 }
 
-/* Has each of our own threads done something? */
+/* Has each of the device's own threads done something? */
 static bool all_busy(Device *d)
 {
     unsigned closes;
 
-    pthread_mutex_lock(&d->bql);
+    bql_lock(d);
     closes = d->closes;
-    pthread_mutex_unlock(&d->bql);
-    return closes && __atomic_load_n(&d->unpins_done, __ATOMIC_RELAXED) &&
-           __atomic_load_n(&d->ahead, __ATOMIC_RELAXED);
+    bql_unlock(d);
+    return closes && __atomic_load_n(&d->let_go, __ATOMIC_RELAXED) &&
+           __atomic_load_n(&d->ahead, __ATOMIC_RELAXED) &&
+           __atomic_load_n(&d->refused, __ATOMIC_RELAXED);
 }
 
-static void test_threads(void)
+static void run_threads(Device *d)
 {
-    g_autofree Device *d = g_new0(Device, 1);
     pthread_t guests[GUESTS], unpinner, ahead, control;
     Guest state[GUESTS];
-    CoiommuPinTotals totals;
     unsigned i;
 
-    pthread_mutex_init(&d->bql, NULL);
-    coiommu_gate_init(&d->gate);
-    coiommu_pinset_init(&d->pins);
-    coiommu_pinset_set_quota(&d->pins, QUOTA_BLOCKS * BLOCK_BYTES);
     for (i = 0; i < GUESTS; i++) {
         state[i] = (Guest) { d, i + 1 };
         pthread_create(&guests[i], NULL, guest_thread, &state[i]);
@@ -331,32 +289,41 @@ static void test_threads(void)
     pthread_join(unpinner, NULL);
     pthread_join(ahead, NULL);
     pthread_join(control, NULL);
+}
 
-    g_test_message("%u pins, %u unpins, %u races, %u refused, %u closes, "
-                   "%u requests with the big lock; %u ahead, %u used, "
-                   "%u unused", d->pins_done, d->unpins_done, d->races,
-                   d->refused, d->closes, d->locked, d->ahead, d->used,
-                   d->unused);
-    totals = coiommu_pinset_totals(&d->pins);
-    g_assert_cmpuint(d->pins_done - d->unpins_done, ==, totals.pinned);
-    g_assert_cmpuint(totals.pinned, ==, coiommu_pinset_end(&d->pins));
-    g_assert_cmpuint(totals.charged, ==, totals.pinned * BLOCK_BYTES);
-    g_assert_cmpuint(totals.peak, <=, QUOTA_BLOCKS * BLOCK_BYTES);
-    g_assert_cmpuint(d->ahead - d->used - d->unused, ==, totals.guesses);
-    g_assert_cmpuint(totals.ahead, ==, totals.guesses * BLOCK_BYTES);
-    g_assert_cmpuint(d->unpins_done, >, 0);
-    g_assert_cmpuint(d->ahead, >, 0);
-    g_assert_cmpuint(d->closes, >, 0);
+static void test_threads(void)
+{
+    Device d = { .e = engine_new() };
+    Engine *e = d.e;
+    CoiommuPinTotals totals;
+    unsigned i;
+
+    pthread_mutex_init(&d.bql, NULL);
+    coiommu_pinset_set_quota(&e->pins.set, QUOTA_BLOCKS * BLOCK);
+    e->map_error = map_error;
+    e->refuse_unmap = refuse_unmap;
+    run_threads(&d);
+    g_test_message("%u let go, %u refused, %u closes, %u requests with the big "
+                   "lock, %u ahead, %u calls of the host", d.let_go, d.refused,
+                   d.closes, d.locked, d.ahead, host_calls);
+    g_assert_cmpuint(d.let_go, >, 0);
+    g_assert_cmpuint(d.refused, >, 0);
+    g_assert_cmpuint(d.ahead, >, 0);
+    g_assert_cmpuint(d.closes, >, 0);
+    engine_check(e);
+    totals = coiommu_pinset_totals(&e->pins.set);
+    g_assert_cmpuint(totals.ahead, ==, totals.guesses * BLOCK);
+    g_assert_cmpuint(stat64_get(&e->stats.ahead_pins) + d.ahead -
+                     stat64_get(&e->stats.ahead_used) -
+                     stat64_get(&e->stats.ahead_unused), ==, totals.guesses);
     for (i = 0; i < BLOCKS * BLOCK_UNITS; i++) {
-        bool pinned = coiommu_pinset_has(&d->pins, i / BLOCK_UNITS);
+        bool pinned = coiommu_pinset_has(&e->pins.set, i / BLOCK_UNITS);
 
-        g_assert_cmpuint(GUINT32_FROM_LE(d->leaf[i]), ==,
+        g_assert_cmpuint(GUINT32_FROM_LE(e->leaf[i]), ==,
                          pinned ? COIOMMU_DTT_PINNED : 0);
-        g_assert_cmpint(d->mapped[i / BLOCK_UNITS], ==, pinned);
     }
-    coiommu_pinset_destroy(&d->pins);
-    coiommu_gate_destroy(&d->gate);
-    pthread_mutex_destroy(&d->bql);
+    engine_free(e);
+    pthread_mutex_destroy(&d.bql);
 }
 
 /* ---- Turns ---- */
@@ -377,7 +344,7 @@ static void *waiter_thread(void *opaque)
     Waiter *waiter = opaque;
     Turns *turns = waiter->turns;
 
-    coiommu_pinset_enter(&turns->pins, 1);
+    coiommu_pinset_enter(&turns->pins, 1, NULL);
     turns->order[turns->served++] = waiter->number;
     coiommu_pinset_leave(&turns->pins, 1);
     return NULL;
@@ -393,7 +360,7 @@ static void test_turns(void)
     unsigned i;
 
     coiommu_pinset_init(&turns.pins);
-    coiommu_pinset_enter(&turns.pins, 1);
+    coiommu_pinset_enter(&turns.pins, 1, NULL);
     coiommu_pinset_reserve(&turns.pins, 1, 4096);
     coiommu_pinset_commit(&turns.pins, 1);
     for (i = 0; i < GUESTS; i++) {
@@ -406,7 +373,7 @@ static void test_turns(void)
     }
     coiommu_pinset_leave(&turns.pins, 1);
     /* Whoever is in now: trying succeeds only when all have been. */
-    while (!coiommu_pinset_try_enter(&turns.pins, 1, NULL, NULL)) {
+    while (!coiommu_pinset_try_enter(&turns.pins, 1, NULL, NULL, NULL)) {
         g_usleep(10);
     }
     g_assert_cmpuint(turns.served, ==, GUESTS);
@@ -444,11 +411,11 @@ static bool wait_release(unsigned ms)
 
     coiommu_pinset_init(&pins);
     coiommu_pinset_set_quota(&pins, 4096);
-    coiommu_pinset_enter(&pins, 1);
+    coiommu_pinset_enter(&pins, 1, NULL);
     coiommu_pinset_reserve(&pins, 1, 4096);
     coiommu_pinset_commit(&pins, 1);
     coiommu_pinset_withdraw(&pins, 1);
-    coiommu_pinset_enter(&pins, 2);
+    coiommu_pinset_enter(&pins, 2, NULL);
     g_assert_false(coiommu_pinset_reserve(&pins, 2, 4096));
     pthread_create(&thread, NULL, releasing_thread, &unmap);
     waited = coiommu_pinset_wait_release(&pins);

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The watch on the host's memory pressure.
+ */
+#ifndef COIOMMU_PRESSURE_H
+#define COIOMMU_PRESSURE_H
+
+#include "unpin.h"
+
+typedef struct CoiommuPressure CoiommuPressure;
+
+/*
+ * Start to watch the file at @path, for @unpin to let go; each event is counted
+ * in @events.  Both must outlive it.  Where that can't be watched, this does
+ * nothing.  BQL, as for the end of it.
+ */
+CoiommuPressure *coiommu_pressure_start(const char *path, CoiommuUnpin *unpin,
+                                        Stat64 *events);
+void coiommu_pressure_stop(CoiommuPressure *pressure);
+
+#endif /* COIOMMU_PRESSURE_H */
