@@ -5,6 +5,9 @@ import json
 import os
 import shlex
 import subprocess
+import sys
+
+TOP = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
 
 # Of what these say the compiler would write a file beside the object's.
 DEPENDENCIES = {"-MD": 1, "-MQ": 2, "-MF": 2}
@@ -40,3 +43,16 @@ def test_warnings(t):
                                 check=False)
         print(call["file"], result.stderr, file=t.log)
         t.equal((result.returncode, result.stderr), (0, ""), call["file"])
+
+
+def test_floors(t):
+    """No object calls one that stands above it, nor in a circle."""
+    folder = os.path.dirname(os.path.abspath(t.binary))
+    if not os.path.exists(os.path.join(folder, "compile_commands.json")):
+        t.skip("this QEMU was not built here")
+    result = subprocess.run(
+        [sys.executable, os.path.join(TOP, "tests/style/floors.py"), "device",
+         os.path.join(TOP, "hw-coiommu"), folder],
+        text=True, capture_output=True, check=False)
+    print(result.stdout, result.stderr, file=t.log)
+    t.equal(result.returncode, 0, "calls upwards")
