@@ -2,8 +2,7 @@
 /*
  * Counters: what the operator sees by qom-get.
  *
- * One table has all that is known of each; properties and docs/user/counters.md
- * are made from it.
+ * One table has all that is known of each; the properties are made from it.
  */
 #ifndef COIOMMU_COUNTERS_H
 #define COIOMMU_COUNTERS_H

@@ -61,8 +61,8 @@ inline coiommu_table_withdraw(b)
 
 /* ---- pin and unpin, with the block's lock held ---- */
 
-/* coiommu_pin_block(): map in every container, or in none. */
-inline coiommu_pin_block(b)
+/* coiommu_pins_pin(): map in every container, or in none. */
+inline coiommu_pins_pin(b)
 {
 #ifdef BUG_PUBLISH_FIRST
     coiommu_table_publish(b);
@@ -99,9 +99,9 @@ inline coiommu_pin_block(b)
     fi
 }
 
-/* coiommu_unpin_block(): take it from the pin set, then from all containers.
+/* coiommu_pins_unpin(): take it from the pin set, then from all containers.
  * PINNED is clear by now. */
-inline coiommu_unpin_block(b)
+inline coiommu_pins_unpin(b)
 {
     in_set[b] = false;
     c = 0;
@@ -184,10 +184,10 @@ inline request_pin(me)
             :: !attached -> REACHED(REFUSED) failed = true  /* ST_STATE */
             :: attached && in_set[b] -> REACHED(KEPT)
                 coiommu_table_publish(b)
-            :: attached && !in_set[b] -> coiommu_pin_block(b)
+            :: attached && !in_set[b] -> coiommu_pins_pin(b)
 #else
             :: in_set[b] -> coiommu_table_publish(b)
-            :: else -> coiommu_pin_block(b)
+            :: else -> coiommu_pins_pin(b)
 #endif
             fi
         :: else
@@ -232,18 +232,18 @@ inline coiommu_table_busy(b)
 }
 
 /*
- * coiommu_unpin_try(), with the block's lock held: unpin the block unless it is
+ * coiommu_pins_unpin_try(), with the block's lock held: unpin the block unless it is
  * in use.  The first look saves the second from taking back PINNED of blocks
  * that are plainly busy; only the second one counts.
  */
-inline coiommu_unpin_try(b)
+inline coiommu_pins_unpin_try(b)
 {
     coiommu_table_busy(b);
     if
     :: busy
     :: else ->
 #ifdef BUG_UNMAP_FIRST
-        coiommu_unpin_block(b);
+        coiommu_pins_unpin(b);
         coiommu_table_withdraw(b);
         host_fence()
 #else
@@ -262,7 +262,7 @@ inline coiommu_unpin_try(b)
             host_fence();       /* own writes to one entry keep their order */
             coiommu_table_publish(b)
         :: else ->
-            coiommu_unpin_block(b);
+            coiommu_pins_unpin(b);
             note_unmapped(b);
             REACHED(UNPINNED)
             skip
@@ -291,7 +291,7 @@ proctype unpin_thread()
        do
        :: b < BLOCKS ->
             if
-            :: in_set[b] -> coiommu_unpin_try(b)
+            :: in_set[b] -> coiommu_pins_unpin_try(b)
             :: else
             fi;
             b++
@@ -301,12 +301,12 @@ proctype unpin_thread()
        lock(b, UNPIN);
 #ifdef BUG_UNPIN_RETRY
        do
-       :: in_set[b] -> coiommu_unpin_try(b)
+       :: in_set[b] -> coiommu_pins_unpin_try(b)
        :: else -> break
        od;
 #else
        if
-       :: in_set[b] -> coiommu_unpin_try(b)
+       :: in_set[b] -> coiommu_pins_unpin_try(b)
        :: else
        fi;
 #endif
@@ -322,7 +322,7 @@ proctype unpin_thread()
 
 /*
  * cmd_disable(), coiommu_reset_exit(), and detach() of the last endpoint: first
- * nobody can pin any more, then each block goes (coiommu_unpin_all()).  A reset
+ * nobody can pin any more, then each block goes (coiommu_pins_unpin_all()).  A reset
  * leaves the table alone, whose memory may be another's by then.  Invariant 5
  * holds at the end.
  */
@@ -346,7 +346,7 @@ inline cmd_disable()
                 host_fence()
             fi;
 #endif
-            coiommu_unpin_block(b)
+            coiommu_pins_unpin(b)
         :: else
         fi;
         unlock(b, CONTROL);

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Devices that do DMA without being attached (hw-coiommu/coiommu-fallback.c),
+ * Devices that do DMA without being attached (hw-coiommu/endpoint/fallback.c),
  * for spin: see README.md.  As in gate.pml a count and PINNED stand for a whole
  * block, and memory has one order.  There is one container, and the table is
  * always enabled: DISABLE, a reset of the function, and what acts like one (a
  * kernel that sizes its BAR) are DETACH of each device.
  *
  * There are two devices, each with a vCPU that does things to it, and does not
- * go on while its device waits for pin-all (coiommu-hold.c).  A device with the
+ * go on while its device waits for pin-all (endpoint/hold.c).  A device with the
  * bus-master bit that is not attached may do DMA anywhere at any time, but one
  * that has just been detached only where its driver has mapped, until its vCPU
  * goes on.  While it is attached its driver maps, as in gate.pml, and it does
@@ -131,29 +131,29 @@ inline vfio_unmap(b)
     }
 }
 
-inline coiommu_pin_block(b)
+inline coiommu_pins_pin(b)
 {
     vfio_map(b);
     atomic { in_set[b] = true; pinned[b] = true }
 }
 
-inline coiommu_unpin_block(b)
+inline coiommu_pins_unpin(b)
 {
     in_set[b] = false;
     vfio_unmap(b)
 }
 
-inline coiommu_unpin_try(b)
+inline coiommu_pins_unpin_try(b)
 {
     pinned[b] = false;
     if
     :: count[b] > 0 -> REACHED(TAKEN_BACK) pinned[b] = true
-    :: else -> coiommu_unpin_block(b); REACHED(LET_GO) skip
+    :: else -> coiommu_pins_unpin(b); REACHED(LET_GO) skip
     fi
 }
 
-/* coiommu_unpin_left(), of a block that nobody is in. */
-inline coiommu_unpin_left(b)
+/* coiommu_pins_unpin_next(), of a block that nobody is in. */
+inline coiommu_pins_unpin_next(b)
 {
     if
     :: atomic { holder[b] == NOBODY -> holder[b] = PINALL };
@@ -167,11 +167,11 @@ inline coiommu_unpin_left(b)
 #endif
 #ifdef BUG_UNDO_BLIND
             pinned[b] = false;
-            coiommu_unpin_block(b)
+            coiommu_pins_unpin(b)
 #else
             if
-            :: any_attached -> coiommu_unpin_try(b)
-            :: else -> pinned[b] = false; coiommu_unpin_block(b)
+            :: any_attached -> coiommu_pins_unpin_try(b)
+            :: else -> pinned[b] = false; coiommu_pins_unpin(b)
             fi
 #endif
         :: else
@@ -181,7 +181,7 @@ inline coiommu_unpin_left(b)
     fi
 }
 
-/* ---- coiommu-pinall.c: the thread ---- */
+/* ---- policy/pinall.c: the thread ---- */
 
 inline job_end(failed)
 {
@@ -197,7 +197,7 @@ inline pin_step()
     if
     :: next == BLOCKS -> job_end(false)
     :: next < BLOCKS && in_set[next] -> next++
-    :: next < BLOCKS && !in_set[next] -> coiommu_pin_block(next); next++
+    :: next < BLOCKS && !in_set[next] -> coiommu_pins_pin(next); next++
     :: next < BLOCKS && !in_set[next] -> job_end(true)
     fi
 }
@@ -205,7 +205,7 @@ inline pin_step()
 inline unpin_step()
 {
     b = next;
-    coiommu_unpin_left(b);
+    coiommu_pins_unpin_next(b);
     atomic {
         b = 0;
         if
@@ -230,7 +230,7 @@ proctype coiommu_pinall_thread()
     od
 }
 
-/* ---- coiommu-pinall.c: its jobs, under the BQL ---- */
+/* ---- policy/pinall.c: its jobs, under the BQL ---- */
 
 
 inline job_begin(j)
@@ -281,7 +281,7 @@ inline coiommu_pinall_end()
     }
 }
 
-/* coiommu_unpin_all(), where nobody is left to count. */
+/* coiommu_pins_unpin_all(), where nobody is left to count. */
 inline coiommu_pinall_unpin_now()
 {
     atomic {
@@ -294,7 +294,7 @@ inline coiommu_pinall_unpin_now()
             if
             :: in_set[b] -> REACHED(ALL_GONE)
                 pinned[b] = false;
-                coiommu_unpin_block(b)
+                coiommu_pins_unpin(b)
             :: else
             fi;
             b++
@@ -305,7 +305,7 @@ inline coiommu_pinall_unpin_now()
     }
 }
 
-/* ---- coiommu_fallback_settle(), under the BQL ---- */
+/* ---- coiommu_fallback_update(), under the BQL ---- */
 
 /* device_settle(); nothing gets its bit by itself here. */
 inline device_settle(d)
@@ -362,7 +362,7 @@ inline take_note_of_end()
     ended = JOB_NONE
 }
 
-inline coiommu_fallback_settle()
+inline coiommu_fallback_update()
 {
     take_note_of_end();
     device_settle(0);
@@ -390,7 +390,7 @@ proctype settle()
     :: atomic {
             bql == SETTLE || (ended != JOB_NONE && bql == NOBODY) ->
             bql = SETTLE;
-            coiommu_fallback_settle();
+            coiommu_fallback_update();
             unlock(bql)
        }
     :: atomic {
@@ -495,13 +495,13 @@ inline attach(d)
 
 /* ---- a request, inside the gate; gate.pml has those under the BQL ---- */
 
-/* coiommu_pin_block() for a request that finds its device attached. */
+/* coiommu_pins_pin() for a request that finds its device attached. */
 inline request_pin(me)
 {
     lock(holder[b], me);
     if
     :: in_set[b]
-    :: else -> coiommu_pin_block(b)
+    :: else -> coiommu_pins_pin(b)
     fi;
 #ifdef REACH
     if
@@ -585,12 +585,12 @@ proctype unpin_thread()
     :: atomic {
             may_unpin(0) -> b = 0; inside++; holder[b] = UNPIN
        };
-       coiommu_unpin_try(b);
+       coiommu_pins_unpin_try(b);
        atomic { unlock(holder[b]); b = 0; inside-- }
     :: atomic {
             may_unpin(1) -> b = 1; inside++; holder[b] = UNPIN
        };
-       coiommu_unpin_try(b);
+       coiommu_pins_unpin_try(b);
        atomic { unlock(holder[b]); b = 0; inside-- }
     od
 }

@@ -45,8 +45,8 @@ inline mapped_everywhere(b)
 
 /* ---- pin and unpin, with the block entered ---- */
 
-/* coiommu_pin_block(): map in all of our containers. */
-inline coiommu_pin_block(b)
+/* coiommu_pins_pin(): map in all of our containers. */
+inline coiommu_pins_pin(b)
 {
     c = 0;
     do
@@ -68,8 +68,8 @@ inline coiommu_pin_block(b)
     }
 }
 
-/* coiommu_unpin_block() */
-inline coiommu_unpin_block(b)
+/* coiommu_pins_unpin() */
+inline coiommu_pins_unpin(b)
 {
     c = 0;
     do

@@ -168,7 +168,7 @@ inline request_pin(me)
         lock(holder[b], me);
         if
         :: in_set[b]
-        :: else -> coiommu_pin_block(b)
+        :: else -> coiommu_pins_pin(b)
         fi;
         atomic {
             mapped_everywhere(b);
@@ -290,17 +290,17 @@ proctype vcpu(byte me)
 
 /* ---- the unpin thread ---- */
 
-/* coiommu_unpin_try() */
-inline coiommu_unpin_try(b)
+/* coiommu_pins_unpin_try() */
+inline coiommu_pins_unpin_try(b)
 {
 #ifdef GATE
     pinned[b] = false;
     if
     :: busy(b) -> REACHED(TAKEN_BACK) pinned[b] = true
-    :: else -> coiommu_unpin_block(b); REACHED(LET_GO) skip
+    :: else -> coiommu_pins_unpin(b); REACHED(LET_GO) skip
     fi
 #else
-    coiommu_unpin_block(b)
+    coiommu_pins_unpin(b)
 #endif
 }
 
@@ -326,13 +326,13 @@ proctype unpin_thread()
        };
        if
 #ifdef BUG_AHEAD_UNLOCKED
-       :: !in_set[b] && attached -> coiommu_pin_block(b)
+       :: !in_set[b] && attached -> coiommu_pins_pin(b)
 #endif
        :: atomic { holder[b] == NOBODY -> holder[b] = UNPIN };
             if
-            :: in_set[b] -> coiommu_unpin_try(b)
+            :: in_set[b] -> coiommu_pins_unpin_try(b)
             :: !in_set[b] && attached ->
-                coiommu_pin_block(b);
+                coiommu_pins_pin(b);
 #ifdef REACH
                 ahead[b] = true;
 #endif
@@ -352,7 +352,7 @@ proctype unpin_thread()
 
 /* Map what is pinned into a container that has just come, or nothing.  All of
  * it is in the container when `failed` is not set. */
-inline coiommu_pin_replay(n)
+inline coiommu_pins_replay(n)
 {
     b = 0;
     do
@@ -395,7 +395,7 @@ inline arrive(n)
     :: else
     fi;
 #endif
-    coiommu_pin_replay(n);
+    coiommu_pins_replay(n);
 #ifdef BUG_REPLAY_OPEN
     if
     :: !unsettled -> coiommu_gate_close(); unsettled = true
@@ -488,7 +488,7 @@ inline leaving_drop(n)
 
 #ifdef GATE_HOSTILE
 
-/* cmd_disable(), with coiommu_unpin_all(). */
+/* cmd_disable(), with coiommu_pins_unpin_all(). */
 inline cmd_disable()
 {
     coiommu_vfio_settle();
@@ -499,7 +499,7 @@ inline cmd_disable()
     :: b < BLOCKS ->
         lock(holder[b], MAIN);
         if
-        :: in_set[b] -> REACHED(EMPTIED) coiommu_unpin_block(b)
+        :: in_set[b] -> REACHED(EMPTIED) coiommu_pins_unpin(b)
         :: else
         fi;
         unlock(holder[b]);
