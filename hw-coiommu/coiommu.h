@@ -31,8 +31,9 @@
  *   mutexes    of the gate, of the unpin thread, of the history, of the pin
  *              set, of the containers: innermost, for a few instructions.
  *
- * "State" below says who may read a field: under the BQL or inside the gate,
- * unless it says otherwise; it is written under the BQL with the gate closed.
+ * A field that is "state" may be read under the BQL or inside the gate, and
+ * must be written under the BQL with the gate closed, unless its comment says
+ * otherwise.
  */
 #ifndef COIOMMU_H
 #define COIOMMU_H

@@ -72,9 +72,9 @@ void coiommu_dtt_publish(uint32_t *leaf, unsigned slot, unsigned count)
 
     for (i = slot; i < slot + count; i++) {
         /*
-         * Release: whoever sees PINNED may start DMA, so the maps that make
-         * it true come first.  A read-modify-write, because the guest changes
-         * the count in the same word.
+         * Release: a driver that sees PINNED may start DMA, so the maps that
+         * make it true come first.  A read-modify-write, because the guest
+         * changes the count in the same word.
          */
         __atomic_fetch_or(&leaf[i], pinned, __ATOMIC_RELEASE);
     }

@@ -70,7 +70,7 @@ void coiommu_history_fixed(CoiommuHistory *history, uint64_t block)
 {
     qemu_mutex_lock(&history->lock);
     if (history->max_bytes) {
-        coiommu_predict_settled(&history->predictor, block);
+        coiommu_predict_fixed(&history->predictor, block);
         qemu_cond_signal(&history->kick);
     }
     qemu_mutex_unlock(&history->lock);

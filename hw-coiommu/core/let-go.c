@@ -45,7 +45,7 @@ static bool filter_judge(CoiommuPin *pin, void *opaque)
         return coiommu_policy_judge_guess(&pin->age);
     }
     go = coiommu_policy_judge(c->policy, &pin->age, c->look, c->now_ms);
-    judgement->fixed = coiommu_policy_take_settled(&pin->age);
+    judgement->fixed = coiommu_policy_take_long_lived(&pin->age);
     return go;
 }
 

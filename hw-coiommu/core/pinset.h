@@ -7,14 +7,14 @@
  * is published from it.  Memory and the cost of a walk are proportional to the
  * number of pinned blocks, never to the size of the guest.
  *
- * Who maps or unmaps a block, or publishes it, first *enters* it.  One thread
- * at a time is in a block; others wait for that block only, and come in in the
- * order in which they asked.  coiommu_pinset_try_enter() does not ask: it
- * comes in only where nobody is and nobody waits, so the unpin thread, which
- * uses it, can't overtake a request.  A thread is in one block at most while
- * it waits for none, or in one that it got by trying: that can't deadlock.
+ * A thread must *enter* a block before it maps, unmaps or publishes it.  One
+ * thread at a time is in a block; others wait for that block only, and come in
+ * in the order in which they asked.  coiommu_pinset_try_enter() does not ask:
+ * it comes in only where no thread is in and none waits, so the unpin thread,
+ * which uses it, can't overtake a request.  A thread must not ask for a block
+ * while it is in another one: so that can't deadlock.
  *
- * Who is in a block takes it through its states.  Bytes count against the
+ * The thread in a block takes it through its states.  Bytes count against the
  * quota from reserve to release:
  *
  *   absent -- reserve --> mapping -- commit --> pinned
@@ -29,7 +29,7 @@
  * Entries sit densely in an array, found through a hash from block number to
  * array index, so a walk by index can be interrupted and resumed.  A removal
  * moves the last entry into the hole: a walk goes from the end.  Entries of
- * absent blocks exist only while somebody is in or waits, or bytes are stuck.
+ * absent blocks exist only while a thread is in or waits, or bytes are stuck.
  */
 #ifndef COIOMMU_PINSET_H
 #define COIOMMU_PINSET_H
@@ -51,9 +51,9 @@ typedef enum CoiommuPinState {
  * @stuck: what may be mapped of it beside that
  * @part: the owner's record of what that is; NULL while it is all of its RAM
  * @next: the ticket that the next to ask for the block gets
- * @serving: whose turn it is; nobody is in the block when it equals @next
- * @state: changed only by who is in the block
- * @guess: nobody has asked for it, nor used it
+ * @serving: whose turn it is; no thread is in the block when it equals @next
+ * @state: changed only by the thread in the block
+ * @guess: no request has asked for it, nor has it been used
  * @age: for the policy
  */
 typedef struct CoiommuPin {
@@ -129,7 +129,7 @@ bool coiommu_pinset_has(CoiommuPinset *set, uint64_t block);
 
 /*
  * Entry @i as it is now, pinned or not.  Returns false past the end.  An index
- * means the same block only as long as nobody else changes the set.
+ * means the same block only as long as no other thread changes the set.
  */
 bool coiommu_pinset_get(CoiommuPinset *set, size_t i, CoiommuPin *pin);
 
@@ -156,13 +156,13 @@ bool coiommu_pinset_try_enter(CoiommuPinset *set, uint64_t block,
                               CoiommuPin *pin);
 
 /*
- * Go into a block that is absent, not stuck, and that nobody is in or waits
- * for.  Never waits.
+ * Go into a block that is absent, not stuck, and that no thread is in or
+ * waits for.  Never waits.
  */
 bool coiommu_pinset_try_add(CoiommuPinset *set, uint64_t block);
 
 /*
- * Go into a block that has stuck bytes, if nobody is in it or waits for it.
+ * Go into a block that has stuck bytes, if no thread is in it or waits for it.
  * Never waits.
  */
 bool coiommu_pinset_try_stuck(CoiommuPinset *set, uint64_t block);
@@ -174,12 +174,12 @@ bool coiommu_pinset_try_stuck(CoiommuPinset *set, uint64_t block);
 CoiommuGuess coiommu_pinset_used(CoiommuPinset *set, uint64_t block);
 
 /*
- * If others are unmapping blocks, wait until one of them is done.  Returns
- * false if nobody is.  For who is in no block.
+ * If other threads are unmapping blocks, wait until one of them is done.
+ * Returns false if none is.  The caller must be in no block.
  */
 bool coiommu_pinset_wait_release(CoiommuPinset *set);
 
-/* The following are for who is in the block; the picture above says when. */
+/* For the following the caller must be in the block, in a state as above. */
 
 /* Returns false, and changes nothing, if that would exceed the quota. */
 bool coiommu_pinset_reserve(CoiommuPinset *set, uint64_t block,

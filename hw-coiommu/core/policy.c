@@ -76,11 +76,11 @@ bool coiommu_policy_judge_guess(CoiommuAge *age)
     return ++age->looks >= COIOMMU_GUESS_LOOKS;
 }
 
-bool coiommu_policy_take_settled(CoiommuAge *age)
+bool coiommu_policy_take_long_lived(CoiommuAge *age)
 {
-    bool settled = !age->settled &&
+    bool long_lived = !age->long_lived &&
                    age->generation == COIOMMU_GENERATION_MAX;
 
-    age->settled |= settled;
-    return settled;
+    age->long_lived |= long_lived;
+    return long_lived;
 }

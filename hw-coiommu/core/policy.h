@@ -21,8 +21,8 @@
  * Without ACCESSED (the driver has not negotiated it) a block that has been
  * busy at the look before counts as used since.
  *
- * A block that nobody has asked for is a guess until it is used.  A guess goes
- * when it was not used at COIOMMU_GUESS_LOOKS looks, whatever the policy.
+ * A block that no request has asked for is a guess until it is used.  A guess
+ * goes when it was not used at COIOMMU_GUESS_LOOKS looks, whatever the policy.
  *
  * Pure: no clock of its own, no lock; the owner of the pin set says what guards
  * an age.
@@ -40,7 +40,7 @@ typedef enum CoiommuPolicyKind {
     COIOMMU_POLICY_COUNT,
 } CoiommuPolicyKind;
 
-/* Why a block is pinned that nobody has asked for, nor used as yet. */
+/* Why a block is pinned that no request has asked for, nor used as yet. */
 typedef enum CoiommuGuess {
     COIOMMU_GUESS_NONE,
     COIOMMU_GUESS_AHEAD,
@@ -52,7 +52,7 @@ typedef enum CoiommuGuess {
  * @kind: which
  * @has_accessed: the guest sets ACCESSED
  * @window_ms: timeout: for how long a block must have been idle
- * @since_ms: timeout: since when it is the policy; before, nobody has looked
+ * @since_ms: timeout: since when it is the policy; before, no look was made
  */
 typedef struct CoiommuPolicy {
     CoiommuPolicyKind kind;
@@ -66,7 +66,7 @@ typedef struct CoiommuPolicy {
  * @generation: lazy: how often in a row it held nothing but old mappings
  * @skip: lazy: how many times it is still passed over
  * @looks: a guess: how many looks have found it unused
- * @settled: lazy: it has been told that it has settled
+ * @long_lived: lazy: it has been told that it holds such mappings only
  * @used: it was pinned or found busy after the last look that found it idle
  * @idle: timeout: it was idle at the last look
  * @idle_since_ms: timeout: the first of these looks
@@ -75,7 +75,7 @@ typedef struct CoiommuAge {
     uint8_t generation;
     uint8_t skip;
     uint8_t looks;
-    bool settled;
+    bool long_lived;
     bool used;
     bool idle;
     int64_t idle_since_ms;
@@ -108,6 +108,6 @@ bool coiommu_policy_judge_guess(CoiommuAge *age);
  * Lazy: does it hold nothing but mappings that stay?  Says so once in the time
  * that it is pinned.
  */
-bool coiommu_policy_take_settled(CoiommuAge *age);
+bool coiommu_policy_take_long_lived(CoiommuAge *age);
 
 #endif /* COIOMMU_POLICY_H */

@@ -67,9 +67,9 @@ bool coiommu_predict_pinned(CoiommuPredictor *predictor, uint64_t block,
     return returned;
 }
 
-void coiommu_predict_settled(CoiommuPredictor *predictor, uint64_t block)
+void coiommu_predict_fixed(CoiommuPredictor *predictor, uint64_t block)
 {
-    hint_add(predictor, (CoiommuHint) { COIOMMU_HINT_SETTLED, block, 0 });
+    hint_add(predictor, (CoiommuHint) { COIOMMU_HINT_FIXED, block, 0 });
 }
 
 /* The blocks that a hint stands for. */
@@ -81,7 +81,7 @@ static size_t hint_blocks(CoiommuPredictor *predictor, const CoiommuHint *hint,
         return coiommu_recent_take_pass(&predictor->unpinned, hint->detail,
                                         hint->block, now_ms, COIOMMU_RETURN_MS,
                                         blocks, COIOMMU_COMPANIONS);
-    case COIOMMU_HINT_SETTLED:
+    case COIOMMU_HINT_FIXED:
         blocks[0] = hint->block + 1;
         return 1;
     default:

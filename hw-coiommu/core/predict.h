@@ -2,21 +2,21 @@
 /*
  * Which blocks will be asked for soon?
  *
- * What is seen of blocks leaves hints in a queue; who pins ahead takes them
- * out, as lists of blocks:
+ * What is seen of blocks leaves hints in a queue; the thread that pins ahead
+ * takes them out, as lists of blocks:
  *
  *   a block comes back   It was unpinned a short time ago and has been asked
  *                        for again.  Its companions, which were unpinned in
  *                        the same pass and have not come back yet, will: those
  *                        with the nearest numbers, a few for each return.
- *   a block has settled  It holds nothing but mappings that stay (policy.h):
+ *   a block is fixed     It holds nothing but mappings that stay (policy.h):
  *                        rings and other coherent memory, of which drivers
  *                        tend to allocate more next to it.  So the next block.
  *   escape               Any pin, while there are many misses (escape.h): the
  *                        group around the block.
  *
  * A block that was pinned ahead and not used is left alone for a minute,
- * unless somebody asks for it, and it is not noted as unpinned: a prediction
+ * unless a request asks for it, and it is not noted as unpinned: a prediction
  * that was wrong does not cause the next one.
  *
  * Pure: no clock of its own, no lock.
@@ -45,7 +45,7 @@
 
 typedef enum CoiommuHintKind {
     COIOMMU_HINT_RETURNED,
-    COIOMMU_HINT_SETTLED,
+    COIOMMU_HINT_FIXED,
     COIOMMU_HINT_WIDEN,
 } CoiommuHintKind;
 
@@ -88,14 +88,14 @@ void coiommu_predict_wrong(CoiommuPredictor *predictor, uint64_t block,
                            int64_t now_ms);
 
 /*
- * Somebody has asked for the block and it has been pinned, at this level of
+ * A request has asked for the block and it has been pinned, at this level of
  * escape.  Returns whether it was unpinned a short time ago.
  */
 bool coiommu_predict_pinned(CoiommuPredictor *predictor, uint64_t block,
                             unsigned level, int64_t now_ms);
 
 /* The block holds nothing but mappings that stay. */
-void coiommu_predict_settled(CoiommuPredictor *predictor, uint64_t block);
+void coiommu_predict_fixed(CoiommuPredictor *predictor, uint64_t block);
 
 /*
  * Take the oldest hint that has blocks to pin ahead: up to COIOMMU_HINT_BLOCKS

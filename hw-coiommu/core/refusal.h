@@ -14,7 +14,7 @@
  * succeeds with which as much is pinned as was refused, all is forgotten.
  *
  * Any other error may be about one block.  So only blocks that were refused
- * wait, however often somebody asks for them, and the first few refusals in a
+ * wait, however often they are asked for, and the first few refusals in a
  * row bring no pause.  When more blocks are refused than are remembered all
  * blocks wait.  A success proves nothing here, so these are forgotten only by
  * time.

@@ -219,7 +219,7 @@ static void coiommu_exit(PCIDevice *pci_dev)
     qemu_remove_machine_init_done_notifier(&s->machine_done_notifier);
     qemu_remove_exit_notifier(&s->exit_notifier);
     threads_stop(s);
-    coiommu_vfio_settle(s->domain.vfio);
+    coiommu_vfio_refresh(s->domain.vfio);
     coiommu_fallback_stop_all(s);
     coiommu_session_reset(s);
     coiommu_pinall_unpin_now(s->all);
@@ -261,7 +261,7 @@ static void coiommu_reset_exit(Object *obj, ResetType type)
  * knows us.  One that doesn't, a crash kernel without the driver, would have
  * its devices do DMA by the dead kernel's table.  But any system that looks for
  * devices takes our BAR out of the memory map to see its size, and the driver
- * never does that while the table is in use: so the table is nobody's.
+ * never does that while the table is in use: so the table is given up.
  */
 static void coiommu_config_write(PCIDevice *pci_dev, uint32_t addr,
                                  uint32_t value, int len)

@@ -21,7 +21,7 @@
 #define WHOLE_BYTES     (16 * GiB)
 
 /*
- * How often a search for room may be cut short by those who want the gate
+ * How often a search for room may be cut short by writers that want the gate
  * closed.  A guest can have them come again and again.
  */
 #define SEARCHES_MAX    8
@@ -70,8 +70,8 @@ static uint32_t pin_check(CoiommuState *s, const CoiommuRequest *req)
 }
 
 /*
- * Go inside by way of the BQL.  Who closes the gate keeps the BQL until it is
- * open again, or leaves it to us to settle.
+ * A writer keeps the BQL until it has opened the gate again, or leaves that to
+ * the next thread with the BQL to settle: this one.
  */
 void coiommu_gate_enter_with_bql(CoiommuState *s)
 {
@@ -79,7 +79,7 @@ void coiommu_gate_enter_with_bql(CoiommuState *s)
 
     do {
         BQL_LOCK_GUARD();
-        coiommu_vfio_settle(s->domain.vfio);
+        coiommu_vfio_refresh(s->domain.vfio);
         inside = coiommu_gate_enter(&s->gate);
     } while (!inside);
 }
@@ -95,7 +95,7 @@ static uint32_t pin_recheck(CoiommuState *s, CoiommuRing *ring)
     return pin_check(s, &ring->req);
 }
 
-/* Let those in who wait for us to leave the gate.  Returns a COIOMMU_ST_*. */
+/* Let writers in that wait for the gate.  Returns a COIOMMU_ST_*. */
 static uint32_t pin_pause(CoiommuState *s, CoiommuRing *ring)
 {
     trace_coiommu_request_pause();
@@ -148,7 +148,7 @@ static uint32_t pin_with_bql(CoiommuState *s, CoiommuRing *ring, hwaddr gpa,
     uint32_t status;
 
     BQL_LOCK_GUARD();
-    coiommu_vfio_settle(s->domain.vfio);
+    coiommu_vfio_refresh(s->domain.vfio);
     status = pin_recheck(s, ring);
     if (!status) {
         *ret = demand(s, gpa, size, ring->until);
@@ -157,7 +157,7 @@ static uint32_t pin_with_bql(CoiommuState *s, CoiommuRing *ring, hwaddr gpa,
 }
 
 /*
- * Pin a block, and let nobody close the gate meanwhile.  Returns a
+ * Pin a block, with the gate kept from being closed meanwhile.  Returns a
  * COIOMMU_ST_*; @ret: as coiommu_demand_pin(), but never -EINTR.
  */
 static uint32_t pin_undisturbed(CoiommuState *s, CoiommuRing *ring, hwaddr gpa,

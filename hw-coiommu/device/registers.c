@@ -26,7 +26,7 @@ static void command(CoiommuState *s, uint32_t cmd)
 {
     uint32_t status;
 
-    coiommu_vfio_settle(s->domain.vfio);
+    coiommu_vfio_refresh(s->domain.vfio);
     switch (cmd) {
     case COIOMMU_CMD_ENABLE:
         status = coiommu_session_enable(s, s->rw);
@@ -223,7 +223,7 @@ uint32_t coiommu_registers_load(CoiommuState *s, const CoiommuSaved *saved)
     uint32_t status = COIOMMU_ST_OK;
     unsigned i;
 
-    coiommu_vfio_settle(s->domain.vfio);
+    coiommu_vfio_refresh(s->domain.vfio);
     coiommu_session_reset(s);
     if (saved->enabled) {
         status = coiommu_session_enable(s, saved->taken);

@@ -3,8 +3,8 @@
  * The doorbell, and the requests that it rings for.
  *
  * Where QEMU allows, the doorbell is served without the BQL, inside the gate:
- * two vCPUs pin different blocks at the same time.  Requests that change who
- * is attached take the BQL, after they have left the gate.
+ * two vCPUs pin different blocks at the same time.  Requests that change
+ * what is attached take the BQL, after they have left the gate.
  *
  * A doorbell takes a bounded time, since its vCPU cannot be stopped meanwhile,
  * holds the BQL where QEMU does not allow otherwise, and is in an RCU read-side
@@ -107,12 +107,12 @@ static bool request_take(CoiommuState *s, uint32_t slot, CoiommuRing *ring)
     return !status;
 }
 
-/* The BQL is held: nobody can change the state under us. */
+/* The BQL is held: no other thread can change the state meanwhile. */
 static void doorbell_locked(CoiommuState *s, uint32_t slot)
 {
     CoiommuRing ring;
 
-    coiommu_vfio_settle(s->domain.vfio);
+    coiommu_vfio_refresh(s->domain.vfio);
     if (request_take(s, slot, &ring)) {
         request_serve(s, &ring);
     }
@@ -137,7 +137,7 @@ static void doorbell_inside(CoiommuState *s, uint32_t slot)
     coiommu_gate_leave(&s->gate);
     if (later) {
         BQL_LOCK_GUARD();
-        coiommu_vfio_settle(s->domain.vfio);
+        coiommu_vfio_refresh(s->domain.vfio);
         if (!coiommu_ring_is_stale(s, &ring)) {
             request_serve(s, &ring);
         } else {

@@ -60,7 +60,7 @@ void coiommu_ring_answer(CoiommuState *s, CoiommuRing *ring, uint32_t status)
     struct coiommu_request *page = (struct coiommu_request *)ring->page.hva;
 
     qatomic_set(&page->done, cpu_to_le32(ring->done));
-    /* Release: who sees the status sees what came before, done and PINNED. */
+    /* Release: a driver that sees the status sees done and PINNED as well. */
     qatomic_store_release(&page->status, cpu_to_le32(status));
     s->ram.set_dirty(&ring->page);
 }

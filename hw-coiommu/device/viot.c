@@ -12,10 +12,10 @@
  * It is not there unless the operator asks for it: a guest without our driver
  * may wait for ever (Linux 6.12 does).
  *
- * Only tracked functions are named.  Who is named and is not tracked would wait
- * for nothing, maybe for ever: the emulated disk with the driver on it.  So
- * nothing is said about slots into which a device may be plugged later: by then
- * the guest's driver is there or will not come.
+ * Only tracked functions are named.  A function that is named and not tracked
+ * would wait in vain, maybe for ever: the emulated disk with the driver on it.
+ * So nothing is said about slots into which a device may be plugged later: by
+ * then the guest's driver is there or will not come.
  */
 #include "qemu/osdep.h"
 #include "hw/acpi/acpi-defs.h"

@@ -14,7 +14,7 @@
  * maps nothing of the guest's RAM by itself, whatever the chipset does to
  * shadow RAM or ROM below a window.
  *
- * translate() answers those who do DMA through QEMU: a vfio-user server that
+ * translate() answers devices that do DMA through QEMU: a vfio-user server that
  * sends messages, and emulated devices with x-track-emulated.  Their access to
  * a block that is not pinned fails, as it would in the host's IOMMU.
  */
@@ -85,7 +85,7 @@ static void coiommu_replay(IOMMUMemoryRegion *iommu, IOMMUNotifier *n)
     }
 }
 
-/* Everyone may listen: that is how VFIO registers its containers. */
+/* Any notifier may listen: that is how VFIO registers its containers. */
 static int coiommu_notify_flag_changed(IOMMUMemoryRegion *iommu,
                                        IOMMUNotifierFlag old,
                                        IOMMUNotifierFlag new, Error **errp)

@@ -11,8 +11,8 @@
  * buses; we remember the device itself, as the guest may renumber.  A virtio
  * device whose driver can't promise that is never attached: @untrackable.
  *
- * All of it runs under the BQL.  Who is inside the gate looks whether there is
- * an attached device, so @attached changes with the gate closed.
+ * All of it runs under the BQL.  Threads inside the gate look whether there is
+ * an attached device, so @attached must change with the gate closed.
  */
 #include "qemu/osdep.h"
 #include "qemu/error-report.h"

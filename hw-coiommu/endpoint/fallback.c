@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The fallback for devices that nobody tracks.
+ * The fallback for devices that the guest does not track.
  *
  * A tracked device whose driver has not attached it may do DMA all the same:
  * firmware uses it, or an operating system that has never heard of coIOMMU, or
@@ -253,7 +253,7 @@ static void pin_all_leave(CoiommuState *s)
     }
 }
 
-/* It can't be: who waits for it does without the bit. */
+/* It can't be: devices that wait for it do without the bit. */
 static void pin_all_refuse(CoiommuState *s, const char *limit)
 {
     g_autoptr(GPtrArray) devices = coiommu_master_devices(s->masters);
@@ -270,7 +270,7 @@ static void pin_all_refuse(CoiommuState *s, const char *limit)
         }
     }
     s->fallback->held--;
-    /* What it has pinned is not for anybody, and may be what others lack. */
+    /* What it has pinned is of no use, and may be what others lack. */
     if (s->domain.pins.keep && !is_wanted(s)) {
         pin_all_end(s, true);
     }
@@ -328,7 +328,7 @@ void coiommu_fallback_update(CoiommuState *s)
     if (s->fallback->held) {
         return;
     }
-    coiommu_vfio_settle(s->domain.vfio);
+    coiommu_vfio_refresh(s->domain.vfio);
     take_note_of_end(s);
     devices_update(s);
     if (is_wanted(s)) {
@@ -337,7 +337,7 @@ void coiommu_fallback_update(CoiommuState *s)
         pin_all_leave(s);
     } else if (s->domain.pins.keep || (!g_hash_table_size(s->attached) &&
                coiommu_pinall_job(s->all) == COIOMMU_JOB_NONE)) {
-        /* Without an attached endpoint nobody counts. */
+        /* Without an attached endpoint no driver counts. */
         timer_del(s->fallback->delay);
         coiommu_pinall_unpin_now(s->all);
     }
@@ -501,7 +501,7 @@ static void ram_changed(CoiommuState *s)
 {
     int ret;
 
-    coiommu_vfio_settle(s->domain.vfio);
+    coiommu_vfio_refresh(s->domain.vfio);
     /* A guest can have the chipset change it: that must not end a pause. */
     coiommu_pause_forgive(&s->fallback->pause);
     /* There may be more of it: that it fits is looked at again. */

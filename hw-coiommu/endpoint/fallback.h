@@ -39,7 +39,7 @@ void coiommu_fallback_detach_end(CoiommuState *s);
 void coiommu_fallback_stop_all(CoiommuState *s);
 
 /*
- * Do what follows from the bits and from who is attached: begin or end pin-all,
+ * Do what follows from the bits and the attached devices: begin or end pin-all,
  * give devices the bit that they wait for, and with no device left that uses
  * anything, unpin everything.
  */

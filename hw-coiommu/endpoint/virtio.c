@@ -6,13 +6,13 @@
  * physical addresses by its driver, which then does not call the DMA API.  That
  * is right for a device which is part of the hypervisor.  One that is assigned,
  * as a SmartNIC's function or what another QEMU emulates, does DMA through the
- * host's IOMMU all the same, and nobody counts it.
+ * host's IOMMU all the same, and no driver counts it.
  *
  * Whether the feature is offered is read when the device is realized, before a
  * driver can have begun with it, the way that a driver would: select the second
  * 32 feature bits in the common configuration and read them.  That structure
  * lies in a BAR, which has no address yet.  But each virtio 1 device has a
- * window in the configuration space for those who can't use a BAR
+ * window in the configuration space for drivers that can't use a BAR
  * (VIRTIO_PCI_CAP_PCI_CFG), and that needs nothing.  A device without it, or
  * without a common configuration (legacy), counts as one that doesn't offer the
  * feature: then all memory is pinned for it, and its data are right.

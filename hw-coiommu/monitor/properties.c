@@ -7,8 +7,8 @@
  *   unpin-window     ms for which the policy timeout keeps an idle block
  *   unpin-pass       the most blocks that one pass looks at
  *   max-pinned       the most bytes that may be pinned, 0 for no limit
- *   ahead            the most bytes that pins ahead may hold which nobody has
- *                    used yet, 0 to pin nothing ahead
+ *   ahead            the most bytes that may be pinned ahead and not used yet,
+ *                    0 to pin nothing ahead
  *   escape-threshold misses per second from which on pins are widened, 0 for
  *                    never
  *   fallback         pin-all or refuse: see endpoint/fallback.c

@@ -47,8 +47,8 @@
  * @ended_bh: scheduled then; set before the thread is started
  * @start_ns: when the job was begun
  * @ended_ns: how long the last one has taken
- * @next: where pinning goes on; for the thread inside the gate, and for those
- *        who have closed it
+ * @next: where pinning goes on; for the thread inside the gate, and for a
+ *        writer that has closed it
  * @hand: where unpinning goes on, in the pin set; like @next
  */
 struct CoiommuPinAll {

@@ -29,8 +29,8 @@
  * so the one that finds out may take twice that.  The end of a connection is
  * seen by the main loop, and needs no call.
  *
- * Whoever calls has entered the block, so only one thread at a time deals with
- * what is unknown of it; the lock guards the hash.
+ * The caller must have entered the block, so only one thread at a time deals
+ * with what is unknown of it; the lock guards the hash.
  */
 #include "qemu/osdep.h"
 #include "qemu/error-report.h"

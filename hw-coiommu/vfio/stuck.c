@@ -55,7 +55,7 @@ static void stuck_timer(void *opaque)
     uint64_t before = coiommu_pinset_totals(set).stuck, after;
     unsigned wait = STUCK_WAIT_MIN;
 
-    coiommu_vfio_settle(stuck->vfio);
+    coiommu_vfio_refresh(stuck->vfio);
     coiommu_pins_retry_stuck(stuck->pins, &stuck->hand, STUCK_BATCH);
     after = coiommu_pinset_totals(set).stuck;
     trace_coiommu_stuck_retry(before, after);

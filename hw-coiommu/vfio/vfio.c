@@ -9,13 +9,13 @@
  *
  * VFIO's list of containers is guarded by the BQL, which pinning does without.
  * So there is a record of our own (containers.c), that changes under
- * the BQL with the gate closed: who is inside the gate, or has the BQL, may use
- * it.
+ * the BQL with the gate closed: a thread that is inside the gate, or has the
+ * BQL, may use it.
  *
  * Arrival.  A container is recorded before its replay.  It may still fail to
  * come into being, so the gate stays closed from then until it is settled which
  * containers there are: by a bottom half when the realize is over, or by
- * whoever has the BQL and needs to know earlier.  Guest RAM may change in
+ * a thread with the BQL that needs to know earlier.  Guest RAM may change in
  * between: that makes the record what VFIO's list is at that moment, so that
  * memory which goes is unmapped from the new container as well.
  *
@@ -48,7 +48,7 @@
  * @as, @iommu, @containers, @pins: the owner's
  * @unsettled: containers have come, and whether to stay is not settled; the
  *             gate is closed until it is.  BQL, as for the rest
- * @settle_bh: settles it
+ * @refresh_bh: settles that
  * @died_bh: sees to the devices of containers that have died
  * @departing: DeviceState * that are going away, with a reference
  * @departing_timer: looks whether they have gone
@@ -60,7 +60,7 @@ struct CoiommuVfio {
     CoiommuContainers *containers;
     CoiommuPins *pins;
     bool unsettled;
-    QEMUBH *settle_bh;
+    QEMUBH *refresh_bh;
     QEMUBH *died_bh;
     GPtrArray *departing;
     QEMUTimer *departing_timer;
@@ -93,13 +93,13 @@ static VFIOAddressSpace *vfio_space(CoiommuVfio *v)
 
 unsigned coiommu_vfio_containers(CoiommuVfio *v)
 {
-    coiommu_vfio_settle(v);
+    coiommu_vfio_refresh(v);
     return coiommu_containers_count(v->containers);
 }
 
 uint64_t coiommu_vfio_budget(CoiommuVfio *v)
 {
-    coiommu_vfio_settle(v);
+    coiommu_vfio_refresh(v);
     return coiommu_containers_budget(v->containers);
 }
 
@@ -107,7 +107,7 @@ unsigned coiommu_vfio_charged(CoiommuVfio *v)
 {
     unsigned charged = 0, i;
 
-    coiommu_vfio_settle(v);
+    coiommu_vfio_refresh(v);
     for (i = 0; i < coiommu_containers_count(v->containers); i++) {
         CoiommuMember *member = coiommu_containers_at(v->containers, i);
 
@@ -119,7 +119,7 @@ unsigned coiommu_vfio_charged(CoiommuVfio *v)
 
 /* ---- Containers that go: under the BQL ---- */
 
-/* Keep the device until nobody else does. */
+/* Keep the device until no other reference is left. */
 static void departing_add(CoiommuVfio *v, DeviceState *dev)
 {
     if (g_ptr_array_find(v->departing, dev, NULL)) {
@@ -178,7 +178,7 @@ void coiommu_vfio_update(CoiommuVfio *v)
     }
 }
 
-void coiommu_vfio_settle(CoiommuVfio *v)
+void coiommu_vfio_refresh(CoiommuVfio *v)
 {
     if (!v->unsettled) {
         return;
@@ -188,9 +188,9 @@ void coiommu_vfio_settle(CoiommuVfio *v)
     coiommu_gate_open(v->pins->gate);
 }
 
-static void settle_bh(void *opaque)
+static void refresh_bh(void *opaque)
 {
-    coiommu_vfio_settle(opaque);
+    coiommu_vfio_refresh(opaque);
 }
 
 static void departing_drop(CoiommuVfio *v, guint i)
@@ -204,7 +204,7 @@ static void departing_drop(CoiommuVfio *v, guint i)
 }
 
 /*
- * Nobody can get a new reference to a device that only we have one to.  One
+ * No code can get a new reference to a device that only we have one to.  One
  * that has been realized after all needs no watching.
  */
 static void departing_look(void *opaque)
@@ -271,7 +271,7 @@ static void died_bh(void *opaque)
     CoiommuVfio *v = opaque;
     guint i;
 
-    coiommu_vfio_settle(v);
+    coiommu_vfio_refresh(v);
     coiommu_gate_close(v->pins->gate);
     for (i = 0; i < coiommu_containers_count(v->containers); i++) {
         CoiommuMember *member = coiommu_containers_at(v->containers, i);
@@ -313,17 +313,17 @@ void coiommu_vfio_start(CoiommuVfio *v)
     coiommu_containers_watch(v->containers, v->died_bh);
     v->departing = g_ptr_array_new();
     v->departing_timer = timer_new_ms(QEMU_CLOCK_REALTIME, departing_look, v);
-    v->settle_bh = qemu_bh_new(settle_bh, v);
+    v->refresh_bh = qemu_bh_new(refresh_bh, v);
 }
 
 void coiommu_vfio_stop(CoiommuVfio *v)
 {
-    coiommu_vfio_settle(v);
+    coiommu_vfio_refresh(v);
     while (v->departing->len) {
         departing_drop(v, v->departing->len - 1);
     }
     timer_free(v->departing_timer);
-    qemu_bh_delete(v->settle_bh);
+    qemu_bh_delete(v->refresh_bh);
     g_clear_pointer(&v->departing, g_ptr_array_unref);
     coiommu_containers_remove_all(v->containers);
     qemu_bh_delete(v->died_bh);
@@ -398,7 +398,7 @@ void coiommu_vfio_replay(CoiommuVfio *v, IOMMUNotifier *n)
         coiommu_gate_close(v->pins->gate);
         v->unsettled = true;
     }
-    qemu_bh_schedule(v->settle_bh);
+    qemu_bh_schedule(v->refresh_bh);
     if (coiommu_replay(v->pins, container_arrives(v, container), n->start,
                        n->end, &err)) {
         return;

@@ -27,7 +27,7 @@ void coiommu_vfio_stop(CoiommuVfio *vfio);
  * Find out which containers there are, if that is open.  BQL.  Must be called
  * before anything that goes to containers under the BQL.
  */
-void coiommu_vfio_settle(CoiommuVfio *vfio);
+void coiommu_vfio_refresh(CoiommuVfio *vfio);
 
 /*
  * If it is not settled which containers there are, make the record what VFIO

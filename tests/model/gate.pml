@@ -137,7 +137,7 @@ inline containers_update()
     }
 }
 
-inline coiommu_vfio_settle()
+inline coiommu_vfio_refresh()
 {
     if
     :: unsettled ->
@@ -212,7 +212,7 @@ inline doorbell(me)
         :: else
         fi;
 #endif
-        coiommu_vfio_settle();
+        coiommu_vfio_refresh();
 #endif
         request_pin(me);
         REACHED(LOCKED)
@@ -491,7 +491,7 @@ inline leaving_drop(n)
 /* cmd_disable(), with coiommu_pins_unpin_all(). */
 inline cmd_disable()
 {
-    coiommu_vfio_settle();
+    coiommu_vfio_refresh();
     coiommu_gate_close();
     attached = false;
     b = 0;
@@ -523,7 +523,7 @@ inline cmd_disable()
 /* cmd_enable() and the first ATTACH. */
 inline cmd_enable()
 {
-    coiommu_vfio_settle();
+    coiommu_vfio_refresh();
     coiommu_gate_close();
     atomic { off = false; attached = true };
     coiommu_gate_open()
@@ -543,7 +543,7 @@ proctype main_thread()
        :: live[COMES_AND_GOES] -> unrealize(COMES_AND_GOES)
        :: other[COMES_AND_GOES] -> others_let_go(COMES_AND_GOES)
        :: leaving[COMES_AND_GOES] && !other[COMES_AND_GOES] -> leaving_drop(COMES_AND_GOES)
-       :: unsettled -> coiommu_vfio_settle()    /* settle_bh() */
+       :: unsettled -> coiommu_vfio_refresh()    /* settle_bh() */
 #ifdef GATE_HOSTILE
        :: attached -> cmd_disable()
        :: !attached -> cmd_enable()

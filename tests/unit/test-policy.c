@@ -104,17 +104,17 @@ static void test_settled(void)
     coiommu_age_init(&age);
     for (i = 0; i < strlen(want); i++) {
         interval(&policy, &age, i ? busy : busy_used, 0);
-        g_assert_cmpint(coiommu_policy_take_settled(&age) ? 's' : '.', ==,
+        g_assert_cmpint(coiommu_policy_take_long_lived(&age) ? 's' : '.', ==,
                         want[i]);
     }
     /* Young and old again. */
     for (i = 0; i < 100; i++) {
         interval(&policy, &age, i == 10 ? busy_used : busy, 0);
-        g_assert_false(coiommu_policy_take_settled(&age));
+        g_assert_false(coiommu_policy_take_long_lived(&age));
     }
     coiommu_age_init(&age);
     age.generation = COIOMMU_GENERATION_MAX;
-    g_assert_true(coiommu_policy_take_settled(&age));
+    g_assert_true(coiommu_policy_take_long_lived(&age));
 }
 
 static void test_guess(void)

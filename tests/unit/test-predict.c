@@ -128,7 +128,7 @@ static size_t reference_take(Reference *ref, int64_t now, CoiommuGuess *guess,
         case COIOMMU_HINT_RETURNED:
             found = reference_companions(ref, hint, now, all);
             break;
-        case COIOMMU_HINT_SETTLED:
+        case COIOMMU_HINT_FIXED:
             all[0] = hint->block + 1;
             break;
         default:
@@ -195,8 +195,8 @@ static void test_random(void)
                                                    now), ==, back);
             break;
         case 10:
-            coiommu_predict_settled(predictor, block);
-            reference_hint(ref, COIOMMU_HINT_SETTLED, block, 0);
+            coiommu_predict_fixed(predictor, block);
+            reference_hint(ref, COIOMMU_HINT_FIXED, block, 0);
             break;
         default:
             /* Every now and then nobody takes hints out for a while. */
@@ -267,10 +267,10 @@ static void test_wrong(void)
     CoiommuGuess guess;
 
     coiommu_predict_wrong(predictor, 11, 1000);
-    coiommu_predict_settled(predictor, 10);
+    coiommu_predict_fixed(predictor, 10);
     g_assert_cmpuint(coiommu_predict_take(predictor, 61000, &guess, blocks),
                      ==, 0);
-    coiommu_predict_settled(predictor, 10);
+    coiommu_predict_fixed(predictor, 10);
     g_assert_cmpuint(coiommu_predict_take(predictor, 61001, &guess, blocks),
                      ==, 1);
     g_assert_cmpuint(blocks[0], ==, 11);
@@ -282,7 +282,7 @@ static void test_wrong(void)
     g_assert_cmpuint(blocks[0], ==, 10);
     g_assert_cmpuint(blocks[1], ==, 8);
     g_assert_false(coiommu_predict_pinned(predictor, 11, 0, 61003));
-    coiommu_predict_settled(predictor, 10);
+    coiommu_predict_fixed(predictor, 10);
     g_assert_cmpuint(coiommu_predict_take(predictor, 61003, &guess, blocks),
                      ==, 1);
 }
