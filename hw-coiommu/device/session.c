@@ -82,7 +82,10 @@ void coiommu_session_disable(CoiommuState *s)
 
 void coiommu_session_reset(CoiommuState *s)
 {
+    coiommu_gate_close(&s->gate);
+    give_up(s, false);
+    /* With the gate closed: a doorbell inside may still set ERROR before. */
     memset(s->rw, 0, sizeof(s->rw));
     qatomic_set(&s->error, COIOMMU_ST_OK);
-    give_up(s, false);
+    coiommu_gate_open(&s->gate);
 }
