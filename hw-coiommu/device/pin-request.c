@@ -169,7 +169,8 @@ static uint32_t pin_undisturbed(CoiommuState *s, CoiommuRing *ring, hwaddr gpa,
     coiommu_gate_leave(&s->gate);
     status = pin_with_bql(s, ring, gpa, size, ret);
     coiommu_gate_enter_with_bql(s);
-    return status ?: pin_recheck(s, ring);
+    /* Whatever came of it: the page to answer in may have gone meanwhile. */
+    return pin_recheck(s, ring) ?: status;
 }
 
 /* The part of a range that lies in one block.  Returns a COIOMMU_ST_*. */
