@@ -62,7 +62,8 @@ typedef struct __attribute__((packed)) Scribble {
  * @op: TABLE_*
  * @page: if below TABLE_PAGES: in which page of guest RAM
  * @shift: TABLE_ENABLE: size of units; TABLE_PLUG: what is there, in bits;
- *         walks: bit 0, more than one leaf
+ *         walks: bit 0, more than one leaf; bit 1, TABLE_BUSY looks for
+ *         ACCESSED as well
  * @gpa: where, if @page doesn't say; else, where in the page
  * @size: how many bytes; TABLE_ENABLE: how many are tracked
  *

@@ -243,50 +243,70 @@ static bool ref_leaf(uint64_t unit, uint64_t *leaf)
            ref_ptr(memory, *leaf, PAGE);
 }
 
-static bool ref_walk(uint8_t op, uint64_t gpa, uint64_t size)
+static bool ref_units(uint8_t op, uint64_t leaf, unsigned slot, unsigned count)
 {
-    uint64_t unit = gpa >> table.dtt.unit_shift;
-    uint64_t last = (gpa + size - 1) >> table.dtt.unit_shift;
-    uint64_t units = (table.dtt.size + (1ull << table.dtt.unit_shift) - 1) >>
-                     table.dtt.unit_shift;
+    uint32_t *entries = ref_ptr(memory, leaf, PAGE);
+    uint32_t *should = ref_ptr(shadow, leaf, PAGE);
     bool any = false;
 
-    while (unit <= last && unit < units) {
-        uint64_t end = (unit / COIOMMU_DTT_LEAF_ENTRIES + 1) *
-                       COIOMMU_DTT_LEAF_ENTRIES;
-        uint64_t leaf;
-        bool there = ref_leaf(unit, &leaf);
-        uint32_t *entries = there ? ref_ptr(memory, leaf, PAGE) : NULL;
-        uint32_t *should = there ? ref_ptr(shadow, leaf, PAGE) : NULL;
-
-        for (; unit <= last && unit < units && unit < end; unit++) {
-            unsigned slot = unit % COIOMMU_DTT_LEAF_ENTRIES;
-
-            if (there && ref_unit(op, &entries[slot], &should[slot])) {
-                any = true;
-                /* One count in a leaf is enough. */
-                there = op != TABLE_BUSY;
-            }
+    for (; count--; slot++) {
+        if (ref_unit(op, &entries[slot], &should[slot])) {
+            any = true;
+            /* One count in a leaf is enough. */
+            count = op == TABLE_BUSY ? 0 : count;
         }
     }
     return any;
 }
 
-static bool real_walk(uint8_t op, uint64_t gpa, uint64_t size)
+static CoiommuLook ref_walk(uint8_t op, uint64_t gpa, uint64_t size)
 {
+    uint64_t unit = gpa >> table.dtt.unit_shift;
+    uint64_t units = (table.dtt.size + (1ull << table.dtt.unit_shift) - 1) >>
+                     table.dtt.unit_shift;
+    uint64_t end = MIN(units, ((gpa + size - 1) >> table.dtt.unit_shift) + 1);
+    CoiommuLook look = { 0 };
+
+    while (unit < end) {
+        unsigned slot = unit % COIOMMU_DTT_LEAF_ENTRIES;
+        unsigned count = MIN(end - unit, COIOMMU_DTT_LEAF_ENTRIES - slot);
+        uint64_t leaf;
+
+        if (ref_leaf(unit, &leaf)) {
+            if (op != TABLE_ACCESSED) {
+                look.busy |= ref_units(op, leaf, slot, count);
+            }
+            /* A look finds out both. */
+            if (op == TABLE_ACCESSED ||
+                (op == TABLE_BUSY && table.has_accessed)) {
+                look.accessed |= ref_units(TABLE_ACCESSED, leaf, slot, count);
+            }
+        }
+        unit += count;
+    }
+    return look;
+}
+
+static CoiommuLook real_walk(uint8_t op, uint64_t gpa, uint64_t size)
+{
+    CoiommuLook look = { 0 };
+
     switch (op) {
     case TABLE_PUBLISH:
         coiommu_table_publish(&table, gpa, size);
-        return false;
+        break;
     case TABLE_WITHDRAW:
-        return coiommu_table_withdraw(&table, gpa, size);
+        look.busy = coiommu_table_withdraw(&table, gpa, size);
+        break;
     case TABLE_BUSY:
-        table.has_accessed = false;
-        return coiommu_table_look(&table, gpa, size).busy;
+        look = coiommu_table_look(&table, gpa, size);
+        break;
     default:
         table.has_accessed = true;
-        return coiommu_table_take_accessed(&table, gpa, size);
+        look.accessed = coiommu_table_take_accessed(&table, gpa, size);
+        break;
     }
+    return look;
 }
 
 static void compare_memory(void)
@@ -304,7 +324,7 @@ static void compare_memory(void)
 static void walk(uint8_t op, uint64_t gpa, uint64_t size, bool large)
 {
     uint64_t units = large ? 2 * COIOMMU_DTT_LEAF_ENTRIES : 64;
-    bool any;
+    CoiommuLook look, should;
 
     if (!table.enabled) {
         return;
@@ -316,10 +336,12 @@ static void walk(uint8_t op, uint64_t gpa, uint64_t size, bool large)
     event_next = 0;
 
     hostile_access = access_ram;
-    any = real_walk(op, gpa, size);
+    look = real_walk(op, gpa, size);
     hostile_access = NULL;
 
-    g_assert_cmpint(any, ==, ref_walk(op, gpa, size));
+    should = ref_walk(op, gpa, size);
+    g_assert_cmpint(look.busy, ==, should.busy);
+    g_assert_cmpint(look.accessed, ==, should.accessed);
     g_assert_null(events_replay());
 }
 
@@ -376,6 +398,7 @@ static void step(const TableStep *step, Input *in)
         check_lookup(gpa, step->size);
         break;
     default:
+        table.has_accessed = step->shift & 2;
         walk(step->op % TABLE_OPS, gpa, step->size, step->shift & 1);
         break;
     }
