@@ -62,12 +62,35 @@ static Host *host_at(Engine *e, uint64_t gpa)
     return &e->host[gpa >> BLOCK_SHIFT];
 }
 
+/* PINNED of a unit. */
+static bool engine_published(Engine *e, unsigned unit)
+{
+    return GUINT32_FROM_LE(__atomic_load_n(&e->leaf[unit],
+                                           __ATOMIC_ACQUIRE)) &
+           COIOMMU_DTT_PINNED;
+}
+
+/*
+ * As a range is mapped or unmapped, the table must not promise any of it: it is
+ * published afterwards, or has been withdrawn before.
+ */
+static void check_order(Engine *e, uint64_t gpa, uint64_t size)
+{
+    unsigned unit;
+
+    for (unit = gpa >> UNIT_SHIFT; unit <= (gpa + size - 1) >> UNIT_SHIFT;
+         unit++) {
+        g_assert_false(engine_published(e, unit));
+    }
+}
+
 static int engine_map(void *opaque, const CoiommuExtent *piece)
 {
     Engine *e = opaque;
     Host *host = host_at(e, piece->gpa);
     int ret = e->map_error ? e->map_error() : 0;
 
+    check_order(e, piece->gpa, piece->size);
     if (ret || host->unknown) {
         return ret ?: -EBUSY;
     }
@@ -81,6 +104,7 @@ static void engine_unmap(void *opaque, uint64_t iova, uint64_t size)
     Engine *e = opaque;
     Host *host = host_at(e, iova);
 
+    check_order(e, iova, size);
     g_assert_cmpuint(host->mapped, >=, size);
     host->mapped -= size;
     if (e->refuse_unmap && e->refuse_unmap()) {
@@ -182,14 +206,6 @@ static void engine_free(Engine *e)
     g_free(e);
 }
 
-/* PINNED of a unit. */
-static bool engine_published(Engine *e, unsigned unit)
-{
-    return GUINT32_FROM_LE(__atomic_load_n(&e->leaf[unit],
-                                           __ATOMIC_ACQUIRE)) &
-           COIOMMU_DTT_PINNED;
-}
-
 /*
  * With no thread in any block: do the pin set, the table and the host agree?
  */
@@ -198,6 +214,7 @@ static void engine_check(Engine *e)
     CoiommuPinTotals totals = coiommu_pinset_totals(&e->pins.set);
     uint64_t bytes = 0, stuck = 0;
     unsigned block, unit;
+    size_t entries = 0;
 
     for (block = 0; block < BLOCKS; block++) {
         bool pinned = coiommu_pinset_has(&e->pins.set, block);
@@ -205,6 +222,7 @@ static void engine_check(Engine *e)
         g_assert_cmpint(!!e->host[block].mapped, ==, pinned);
         bytes += e->host[block].mapped;
         stuck += e->host[block].unknown;
+        entries += pinned || e->host[block].unknown;
         for (unit = 0; unit < BLOCK_UNITS; unit++) {
             if (engine_published(e, block * BLOCK_UNITS + unit)) {
                 g_assert_true(pinned);
@@ -214,6 +232,8 @@ static void engine_check(Engine *e)
     g_assert_cmpuint(totals.stuck, ==, stuck);
     g_assert_cmpuint(totals.bytes, ==, bytes + stuck);
     g_assert_cmpuint(totals.charged, ==, totals.bytes);
+    /* Of what is neither there is nothing left. */
+    g_assert_cmpuint(coiommu_pinset_end(&e->pins.set), ==, entries);
 }
 
 #endif /* COIOMMU_TEST_ENGINE_H */

@@ -116,6 +116,96 @@ static void test_race(void)
     teardown(e);
 }
 
+/*
+ * The end of pin-all: what has no count goes; without an attached device
+ * everything does.
+ */
+static void test_unpin_next(void)
+{
+    Engine *e = setup();
+    unsigned block;
+    size_t hand;
+
+    for (block = 0; block < 4; block++) {
+        g_assert_cmpint(coiommu_pins_fill(&e->pins, block), ==, 0);
+        g_assert_cmpuint(published(e, block), ==, BLOCK_UNITS);
+    }
+    e->leaf[2 * BLOCK_UNITS] += GUINT32_TO_LE(1);
+    for (hand = coiommu_pinset_end(&e->pins.set); hand; ) {
+        coiommu_pins_unpin_next(&e->pins, &hand);
+        engine_check(e);
+    }
+    g_assert_cmpuint(coiommu_pinset_totals(&e->pins.set).pinned, ==, 1);
+    g_assert_cmpuint(published(e, 2), ==, BLOCK_UNITS);
+    e->pins.counted = false;
+    hand = coiommu_pinset_end(&e->pins.set);
+    coiommu_pins_unpin_next(&e->pins, &hand);
+    g_assert_cmpuint(hand, ==, 0);
+    g_assert_cmpuint(coiommu_pinset_totals(&e->pins.set).pinned, ==, 0);
+    g_assert_cmpuint(published(e, 2), ==, 0);
+    teardown(e);
+}
+
+/*
+ * A table that is given up: PINNED goes, what is pinned stays, and the table is
+ * written to no more.  The next one is told of it.
+ */
+static void test_table_given_up(void)
+{
+    Engine *e = setup();
+    unsigned generation = e->pins.generation;
+
+    g_assert_cmpint(pin(e, 2), ==, 1);
+    coiommu_gate_close(&e->gate);
+    coiommu_pins_withdraw_all(&e->pins);
+    g_assert_cmpuint(published(e, 2), ==, 0);
+    e->pins.table.enabled = false;
+    g_assert_cmpint(coiommu_pins_fill(&e->pins, 3), ==, 0);
+    coiommu_pins_publish_all(&e->pins);
+    g_assert_cmpuint(published(e, 2) + published(e, 3), ==, 0);
+    e->pins.table.enabled = true;
+    coiommu_pins_publish_all(&e->pins);
+    coiommu_gate_open(&e->gate);
+    g_assert_cmpuint(published(e, 2), ==, BLOCK_UNITS);
+    g_assert_cmpuint(published(e, 3), ==, BLOCK_UNITS);
+    engine_check(e);
+    g_assert_cmpuint(e->pins.generation, ==, generation);
+    coiommu_gate_close(&e->gate);
+    coiommu_pins_unpin_all(&e->pins);
+    coiommu_gate_open(&e->gate);
+    g_assert_cmpuint(e->pins.generation, !=, generation);
+    teardown(e);
+}
+
+/*
+ * Speculative blocks: pinned if there is room for them and no entry, and taken
+ * first where there is none.  ACCESSED of an earlier use is not one of theirs.
+ */
+static void test_guess(void)
+{
+    Engine *e = setup();
+
+    e->pins.table.has_accessed = true;
+    coiommu_pinset_set_quota(&e->pins.set, 2 * BLOCK);
+    e->leaf[4 * BLOCK_UNITS] |= GUINT32_TO_LE(COIOMMU_DTT_ACCESSED);
+    g_assert_cmpint(pin(e, 3), ==, 1);
+    g_assert_cmpint(coiommu_pins_pin_guess(&e->pins, 3, COIOMMU_GUESS_AHEAD,
+                                           BLOCK), ==, 0);
+    g_assert_cmpint(coiommu_pins_pin_guess(&e->pins, 4, COIOMMU_GUESS_AHEAD,
+                                           BLOCK), ==, 1);
+    g_assert_cmpint(coiommu_pins_pin_guess(&e->pins, 5, COIOMMU_GUESS_AHEAD,
+                                           BLOCK), ==, -EDQUOT);
+    g_assert_cmpuint(published(e, 4), ==, BLOCK_UNITS);
+    g_assert_false(coiommu_let_go_look(&e->pins, 4).accessed);
+    engine_check(e);
+    g_assert_cmpint(coiommu_demand_pin(&e->pins, 5 * BLOCK, UNIT, INT64_MAX),
+                    ==, 1);
+    g_assert_true(coiommu_pinset_has(&e->pins.set, 3));
+    g_assert_false(coiommu_pinset_has(&e->pins.set, 4));
+    g_assert_cmpuint(stat64_get(&e->stats.ahead_unused), ==, 1);
+    teardown(e);
+}
+
 /* Two pieces around a hole; the second map fails: nothing stays mapped. */
 static void test_map_fails(void)
 {
@@ -277,6 +367,9 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/pins/pin", test_pin);
     g_test_add_func("/pins/race", test_race);
+    g_test_add_func("/pins/unpin-next", test_unpin_next);
+    g_test_add_func("/pins/table-given-up", test_table_given_up);
+    g_test_add_func("/pins/guess", test_guess);
     g_test_add_func("/pins/map-fails", test_map_fails);
     g_test_add_func("/pins/stuck", test_stuck);
     g_test_add_func("/pins/part", test_part);
