@@ -173,8 +173,13 @@ apt_fetch() {
     stamp=$dir/.fetched-$(printf '%s' "$key" | sha256sum | cut -c1-12)
     ! stamp_ok "$stamp" "$key" || return 0
     apt_root
-    step "fetch-$(basename "$dir")" locked apt \
-        _apt_retry _apt_fetch "$dir" "$@"
+    step "fetch-$(basename "$dir")" locked apt _apt_fetch_once "$dir" "$@"
+}
+
+# Another process may have done it while this one waited for the lock.
+_apt_fetch_once() {
+    ! stamp_ok "$stamp" "$key" || return 0
+    _apt_retry _apt_fetch "$@" || return
     stamp_set "$stamp" "$key"
 }
 

@@ -112,6 +112,10 @@ _kernel_unpack_root() {
 # kernel_headers KVER: headers and build tools, in build/kernels/KVER; the
 # folder to give as KDIR on stdout.
 kernel_headers() {
+    locked "kernel-$1" _kernel_headers "$1"
+}
+
+_kernel_headers() {
     local kver=$1 dir suite base kbuild makefile
 
     dir=$(kernel_dir "$kver")
@@ -144,6 +148,10 @@ kernel_headers() {
 # kernel_fetch KVER: the kernel image and its modules, with depmod's files, in
 # build/kernels/KVER.
 kernel_fetch() {
+    locked "kernel-$1" _kernel_fetch "$1"
+}
+
+_kernel_fetch() {
     local kver=$1 dir suite image packages=()
 
     ! _kernel_own "$kver" || return 0
@@ -190,15 +198,17 @@ kernel_image() {
 # pahole, which the kernels' build runs on each module, and which a machine
 # may not have; its path on stdout.
 _kernel_pahole() {
-    local dir=$COIOMMU_BUILD/tools/pahole
+    local dir=$COIOMMU_BUILD/tools/pahole new
 
     apt_fetch "$dir" pahole/bookworm libbpf1/bookworm libdw1/bookworm \
         libelf1/bookworm || return 1
-    cat >"$dir/run" <<END
+    new=$(mktemp "$dir/run.XXXXXX") || return 1
+    cat >"$new" <<END
 #!/bin/sh
 LD_LIBRARY_PATH=$dir/usr/lib/x86_64-linux-gnu exec $dir/usr/bin/pahole "\$@"
 END
-    chmod +x "$dir/run"
+    chmod +x "$new"
+    mv "$new" "$dir/run"
     printf '%s\n' "$dir/run"
 }
 
@@ -275,6 +285,10 @@ module_sources() {
 # guest_module KVER: build coiommu.ko for KVER unless it is built from these
 # very sources already; its path on stdout.
 guest_module() {
+    locked "module-$1" _guest_module "$1"
+}
+
+_guest_module() {
     local kver=$1 dir=$COIOMMU_BUILD/modules/$1 key
 
     key=$(cd "$COIOMMU_TOP" &&
