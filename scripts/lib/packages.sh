@@ -27,7 +27,7 @@ declare -A PACKAGES=(
     [fio]="fio"
     [kernel]="build-essential bc bison flex libelf-dev kmod xz-utils"
     [tests]="python3 git perl sparse shellcheck pkg-config libglib2.0-dev
-        ninja-build meson spin"
+        ninja-build meson spin ccache python3-pytest python3-pytest-xdist"
     [fuzz]="build-essential pkg-config libglib2.0-dev clang libclang-rt-14-dev"
     [boot]="syslinux syslinux-common mtools ovmf"
     [bench]="fio sockperf"

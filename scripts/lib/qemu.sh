@@ -193,12 +193,21 @@ qemu_configure() {
     done
 }
 
+# qemu_ccache: compile by way of ccache if it is there, as where tests have run, which
+# build QEMU after each patch.  A user who does so anyway has a cache.
+qemu_ccache() {
+    [ -d /usr/lib/ccache ] && [[ $(command -v cc) != */ccache/* ]] || return 0
+    export PATH=/usr/lib/ccache:$PATH CCACHE_DIR=$COIOMMU_BUILD/ccache \
+        CCACHE_BASEDIR=$COIOMMU_BUILD
+}
+
 # qemu_make DIR [VARIANT]: configure (when something that matters to it has
 # changed) and build DIR/src in DIR/VARIANT.
 qemu_make() {
     local dir=$1 variant=${2:-obj} name key configured options
     # configure runs small programs; what they leak is no concern of ours.
     export ASAN_OPTIONS=detect_leaks=0
+    qemu_ccache
     name=qemu-$(basename "$dir")${variant#obj}
     configured=$dir/configured${variant#obj}
     read -r -a options -d '' <<<"${QEMU_VARIANTS[$variant]}" || true
