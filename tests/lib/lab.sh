@@ -16,6 +16,7 @@ lab_ready() {
     RIG_QEMU=$("$COIOMMU_TOP/scripts/qemu-build" --rig)
     need_packages rig
     rig_lock
+    tap_slot
     rig_guest_image "$kver" "$module"
     rig_l1_image "${1:-$kver}"
 }
@@ -90,12 +91,12 @@ lab_run() {
 }
 
 # lab_result NAME SCENARIO: what came out, as a test's status and log.  Waits until
-# the scenario has run or the test of tap_start, which runs it, has ended.
+# the scenario has run or the test "lab", which runs it, has ended.
 lab_result() {
     local results=$RIG/jobs/$1/results
     until [ -s "$results/$2" ]; do
         # Once more afterwards: it may have come just before the end.
-        tap_goes_on || [ -s "$results/$2" ] ||
+        ! tap_ended lab || [ -s "$results/$2" ] ||
             { echo "the host didn't get to it"; return 1; }
         sleep 0.2
     done
@@ -103,19 +104,26 @@ lab_result() {
     return "$(cat "$results/$2")"
 }
 
-# lab_tests NAME TEST SHOW SCENARIO...: the function TEST runs those scenarios that were
-# asked for, as job NAME and as the test "lab"; each of the scenarios is a test as well.
-# "SHOW TEST" prints what a reader wants to know of a test that has ended.  The order
-# must be that in which TEST runs them.
+# lab_shows SCENARIO: the first sentence of its comment.
+lab_shows() {
+    awk -v begin="$1() {" '
+        /^#/ { text = text (text ? " " : "") substr($0, 3); next }
+        $0 == begin { sub(/[.;] .*|[.;]$/, "", text); print text; exit }
+        { text = "" }' "$LAB_SCRIPTS"/lab*.sh
+}
+
+# lab_tests NAME TEST SCENARIO...: the function TEST runs those scenarios that were
+# asked for, as job NAME and as the test "lab"; each of the scenarios is a test as well,
+# by tap_extra if it begins with "+".  The order must be that in which TEST runs them.
+# What an earlier run has left of the job must have gone by then.
 lab_tests() {
-    local scenario
-    # What an earlier run left must not count.
-    rm -rf "$RIG/jobs/$1"
-    tap_start lab "$2"
-    for scenario in "${@:4}"; do
-        tap_run "$scenario" lab_result "$1" "$scenario"
-        ! tap_asked "$scenario" || "$3" "$scenario"
+    local scenario kind
+    tap_beside lab "the host boots, and runs those that follow" "$2"
+    for scenario in "${@:3}"; do
+        kind=free
+        [[ $scenario != +* ]] || kind=extra
+        scenario=${scenario#+}
+        "tap_$kind" "$scenario" "$(lab_shows "$scenario")" lab_result "$1" "$scenario"
+        tap_kind[$scenario]=free
     done
-    tap_join
-    ! tap_asked lab || "$3" lab
 }

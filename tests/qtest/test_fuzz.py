@@ -155,6 +155,7 @@ class Fuzzer:
 
 
 def test_fuzz(t):
+    """Requests and commands at random, with errors of the host."""
     with t.machine(servers=2, coiommu=",block=256K",
                    max_dma_maps=700) as machine:
         fuzzer = Fuzzer(t, machine)
@@ -181,6 +182,7 @@ def test_fuzz(t):
 
 
 def test_fuzz_unpinning(t):
+    """The same while blocks are let go each millisecond."""
     with t.machine(servers=2, coiommu=",block=256K,unpin-policy=lazy,"
                    "unpin-interval=1", max_dma_maps=300) as machine:
         fuzzer = Fuzzer(t, machine)

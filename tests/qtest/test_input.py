@@ -110,6 +110,7 @@ def test_states(t):
 
 
 def test_unknown_commands(t):
+    """Commands that there are none of are unsupported."""
     with t.machine() as machine:
         guest = good(machine)
         for cmd in (0, 3, 4, 255, 256 + 2, 0xffffffff):

@@ -140,18 +140,22 @@ def end(world, oracle):
 
 
 def test_random_hostile(t):
+    """A guest that writes anything anywhere, for 20 s."""
     hostile(t, SHORT, SEED)
 
 
 def test_random_honest(t):
+    """A guest that keeps books of what was told "pinned", for 20 s."""
     honest(t, SHORT, SEED)
 
 
 @by_name
 def test_random_hostile_long(t):
+    """The hostile guest for ten minutes, from a seed of its own."""
     hostile(t, LONG, any_seed())
 
 
 @by_name
 def test_random_honest_long(t):
+    """The honest guest for ten minutes, from a seed of its own."""
     honest(t, LONG, any_seed())

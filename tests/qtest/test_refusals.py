@@ -17,6 +17,7 @@ def check(t, want, *arguments):
 
 
 def test_sizes_refused(t):
+    """Units and blocks of sizes that make no sense."""
     unit = "unit must be a power of two from 4K to 2M"
     block = "block must be a power of two"
     for options, want in [("unit=0", unit), ("unit=2K", unit),
@@ -40,11 +41,13 @@ def test_bus_refused(t):
 
 
 def test_bypass_refused(t):
+    """A machine whose devices bypass the IOMMU."""
     check(t, "remove default-bus-bypass-iommu", "-M",
           "q35,default-bus-bypass-iommu=on", "-device", "coiommu")
 
 
 def test_only_migratable_refused(t):
+    """-only-migratable."""
     check(t, "coiommu", "-M", "q35", "-only-migratable", "-device", "coiommu")
 
 
@@ -78,6 +81,7 @@ def test_late_failure(t):
 
 
 def test_hotplug_refused(t):
+    """coIOMMU itself can not be plugged in later."""
     with t.machine(servers=0) as machine:
         try:
             machine.qmp("device_add", driver="coiommu")

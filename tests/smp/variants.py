@@ -287,6 +287,7 @@ class Variant:
 
 
 def block_64k(variant):
+    """The smallest blocks of usual units."""
     variant.run("block=64K,unpin-interval=1")
 
 

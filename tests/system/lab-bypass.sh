@@ -40,6 +40,7 @@ expect_bypass() {
     fi
 }
 
+# Devices that bypass the IOMMU have all memory pinned by VFIO, as without coIOMMU.
 bypass() {
     local twins=0000:00:0c
     local expander=(-device "pxb-pcie,id=pxb,bus_nr=0x80,bypass_iommu=on"

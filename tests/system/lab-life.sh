@@ -99,6 +99,7 @@ crash() {
     finish_guest
 }
 
+# A crash kernel without the driver.
 crash_unaware() {
     local MEM=768M
     crashed crash_unaware unbound module_blacklist=coiommu

@@ -97,6 +97,7 @@ scattered() {
     rm /dev/shm/guest
 }
 
+# Guest memory from memfd, scattered, and in huge pages.
 backends() {
     local MEM=384M
     trap 'vm_kill; rm -f /dev/shm/{guest,between}; echo 0 >$HUGE' EXIT

@@ -89,6 +89,7 @@ expect_view() {
         END { exit !seen || wrong }' || fail "$1 has another view of memory"
 }
 
+# virtio devices, one of them with vhost, beside assigned ones: coIOMMU lets them be.
 vhost() {
     local MEM=384M
     virtio_ready

@@ -46,6 +46,7 @@ wipe() {
     vm_run 120 'dd if=/dev/zero of=/dev/nvme0n1 bs=1M count=128 oflag=direct'
 }
 
+# fio and ext4 on the same disk with static pinning, coIOMMU and intel-iommu.
 same_bytes() {
     local mode
     cat "$VM_INITRD" /job/fio.cpio >/tmp/fio-initrd

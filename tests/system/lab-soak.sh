@@ -362,6 +362,7 @@ soak_short() {
 SOAK_SHORT_SEED=531
 SOAK_SHORT_ACTIONS=8
 
+# Random actions in two VMs' lives.
 soak() {
     soak_both "$LAB_SEED" "$LAB_ACTIONS"
 }

@@ -395,7 +395,8 @@ class Command(unittest.TestCase):
             self.assertEqual(result.stderr.count("\n"), 1, result.stderr)
 
     def test_cases(self):
-        names = self.bench("--list").stdout.split()
+        names = [line.split("\t")[0]
+                 for line in self.bench("--list").stdout.splitlines()]
         self.assertEqual(names, list(run.LEVELS))
         usage = self.bench("--help").stdout
         for name in names:
