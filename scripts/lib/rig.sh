@@ -165,7 +165,8 @@ rig_job() {
 # memory is touched before it starts, or the first VM in it would pay for that.
 _rig_arguments() {
     local job=$1 peer=$RIG_SCRIPTS/net-peer.sh
-    local forward="guestfwd=tcp:$RIG_PEER" echo
+    local forward="guestfwd=tcp:$RIG_PEER" echo tsc
+    tsc=$(/usr/bin/python3 -B "$COIOMMU_TOP/scripts/lib/tsc.py")
     echo="$forward:5003-cmd:$peer echo"
     RIG_ARGS=(
         -M "q35,kernel-irqchip=split" -accel "tcg,thread=multi,tb-size=1024"
@@ -178,7 +179,7 @@ _rig_arguments() {
         -append "console=ttyS0 panic=-1 mitigations=off nokaslr tsc=reliable
  no_timer_check rcupdate.rcu_expedited=1 rcupdate.rcu_cpu_stall_timeout=300
  random.trust_cpu=on audit=0 apparmor=0 init_on_alloc=0 nmi_watchdog=0
- nowatchdog cryptomgr.notests quiet loglevel=4
+ nowatchdog cryptomgr.notests quiet loglevel=4 $tsc
  intel_iommu=on"
         -device "intel-iommu,intremap=on"
         -virtfs "local,path=$job,mount_tag=job,security_model=none,multidevs=remap"

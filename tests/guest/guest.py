@@ -12,8 +12,14 @@ import re
 import select
 import socket
 import subprocess
+import sys
 import tempfile
 import time
+
+sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)),
+                             "..", "..", "scripts", "lib"))
+
+import tsc  # noqa: E402 (needs the path above)
 
 # What no test may leave in the kernel's log.
 SPLAT = re.compile(
@@ -35,6 +41,11 @@ KERNEL_ARGS = (
     # A host that stands still is no stall of the guest's.
     "rcupdate.rcu_cpu_stall_timeout=300 "
     "cryptomgr.notests quiet loglevel=4 printk.devkmsg=on")
+
+
+def kernel_args():
+    """Those, and what this machine wants."""
+    return f"{KERNEL_ARGS} {tsc.kernel_argument()}"
 
 
 class Failure(Exception):
@@ -83,7 +94,7 @@ class Guest:
         if firmware is None:
             firmware = ["-kernel", f"{image}/{kernel}",
                         "-initrd", f"{image}/initrd",
-                        "-append", f"{KERNEL_ARGS} {args}"]
+                        "-append", f"{kernel_args()} {args}"]
         command = [
             qemu, "-M", "q35", *self.CPUS,
             "-cpu", "max,la57=off,erms=off,fsrm=off",

@@ -5,7 +5,7 @@ import hashlib
 
 from checks import (DISK, EDU, EDU_ID, check_attached, check_disk, check_pinned,
                     edu_run, finish)
-from guest import KERNEL_ARGS, check
+from guest import check, kernel_args
 
 MIB = 1 << 20
 # Where the next kernel is on the disk, behind what check_disk() writes.
@@ -72,7 +72,7 @@ def kexec(scenario):
             check_pinned(vm)
             fetch(vm, files)
             vm.run("kexec load /tmp/vmlinuz /tmp/initrd "
-                   f"'{KERNEL_ARGS}'")
+                   f"'{kernel_args()}'")
             vm.check_clean()
             vm.start("kexec exec")
             vm.wait_ready()
@@ -92,7 +92,7 @@ def kdump(scenario):
         edu_run(vm, edu, "hold")
         fetch(vm, files)
         vm.run("kexec crash /tmp/vmlinuz /tmp/initrd "
-               f"'{KERNEL_ARGS} nr_cpus=1 reset_devices'")
+               f"'{kernel_args()} nr_cpus=1 reset_devices'")
         check_attached(vm, nvme, edu)
         vm.start("echo c > /proc/sysrq-trigger")
         vm.wait_ready()

@@ -14,6 +14,7 @@ import sys
 import tempfile
 
 import children
+import clock
 import devices
 import dma_api
 import fallback
@@ -30,7 +31,7 @@ import watch
 from checks import Scenario
 from guest import Failure
 
-MODULES = [children, devices, dma_api, fallback, faults, iommu, kexec, layout,
+MODULES = [children, clock, devices, dma_api, fallback, faults, iommu, kexec, layout,
            life, lifecycle, power, security, stress, watch]
 
 

@@ -9,6 +9,18 @@
 PF=0000:00:0d.0
 CGROUP=/sys/fs/cgroup
 
+# The host's kernel is told the TSC's rate and takes it (see tsc.py): one that it has
+# measured on a starved machine may be far off.
+clock() {
+    local khz detected
+    khz=$(sed -n 's/.* tsc_early_khz=\([0-9]*\).*/\1/p' /proc/cmdline)
+    detected=$(dmesg | sed -n 's/.*tsc: Detected \([0-9]*\)\.\([0-9]*\) MHz TSC.*/\1\2/p')
+    detected=${detected:-$(dmesg |
+        sed -n 's/.*tsc: Detected \([0-9]*\)\.\([0-9]*\) MHz processor.*/\1\2/p')}
+    echo "told $khz, took $detected kHz"
+    [ -n "$khz" ] && [ "$khz" = "$detected" ]
+}
+
 # The NIC goes back to having no virtual functions and no driver.
 vf_off() {
     vm_kill
