@@ -7,11 +7,9 @@ this is what QEMU and the coIOMMU device themselves take, whatever is pinned.
 """
 
 import json
-import os
-import subprocess
-import tempfile
 import time
 
+from qemu import Qemu
 from results import spread
 from vfio_user_server import VfioUserServer
 
@@ -23,35 +21,27 @@ CPU = ("-cpu", "Skylake-Server,phys-bits=46")
 
 def start(bench, gib, coiommu):
     """Seconds from QEMU's start to its answer, and what the peer was told of."""
-    with tempfile.TemporaryDirectory(prefix="coiommu-bench-") as folder:
-        path = os.path.join(folder, "vfio-user")
+    with Qemu("coiommu-bench-") as qemu:
+        path = qemu.path("vfio-user")
         server = VfioUserServer(path, bench.log)
         devices = ["-device", "coiommu"] if coiommu else []
         begin = time.monotonic()
-        process = subprocess.Popen(
-            [bench.qemu, "-M", "q35,memory-backend=ram", "-accel", "qtest",
-             "-nodefaults", "-display", "none", "-m", f"{gib}G", *CPU, "-S",
-             "-object", f"memory-backend-memfd,id=ram,size={gib}G,share=on",
-             "-qmp", "stdio", *devices, "-device", json.dumps({
-                 "driver": "vfio-user-pci", "addr": "5",
-                 "socket": {"type": "unix", "path": path}})],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=bench.log,
-            text=True)
         try:
-            for command in ("qmp_capabilities", "query-status"):
-                process.stdin.write(json.dumps({"execute": command}) + "\n")
-                process.stdin.flush()
-            answers = 0
-            while answers < 2:
-                line = process.stdout.readline()
-                if not line:
-                    raise RuntimeError(f"QEMU doesn't start with {gib} GiB: "
-                                       f"see {bench.log_path}")
-                answers += line.startswith('{"return"')
+            qemu.launch(
+                [bench.qemu, "-M", "q35,memory-backend=ram", "-accel", "qtest",
+                 "-nodefaults", "-display", "none", "-m", f"{gib}G", *CPU,
+                 "-S", "-object",
+                 f"memory-backend-memfd,id=ram,size={gib}G,share=on",
+                 *devices, "-device", json.dumps({
+                     "driver": "vfio-user-pci", "addr": "5",
+                     "socket": {"type": "unix", "path": path}})],
+                stderr=bench.log)
+            qemu.qmp("query-status")
             return time.monotonic() - begin, server.mapped_bytes()
+        except OSError as error:
+            raise RuntimeError(f"QEMU doesn't start with {gib} GiB: "
+                               f"see {bench.log_path}") from error
         finally:
-            process.kill()
-            process.wait()
             server.close()
 
 

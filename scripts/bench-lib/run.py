@@ -9,20 +9,17 @@ import sys
 
 sys.dont_write_bytecode = True
 HERE = os.path.dirname(os.path.abspath(__file__))
-TESTS = os.path.join(HERE, "..", "..", "tests")
-# What a test level and a benchmark need alike comes from the level.  Both
-# levels have a module "guest"; each benchmark uses one of them.
-LEVELS = {"unpin-pass": ("qtest",), "demand-pins": ("guest",),
-          "blocks": ("guest",), "bursts": ("guest",),
-          "smart": ("guest",), "dma-map": ("guest",), "boot": ("qtest",),
-          "memory": (), "block": (), "net": (), "unpin": ()}
+TOP = os.path.join(HERE, "..", "..")
+# What test levels and benchmarks need alike.
+sys.path += [os.path.join(TOP, folder)
+             for folder in ("tests/lib", "tests/qtest", "scripts/lib")]
 
 from results import Bench  # noqa: E402
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("name", choices=LEVELS)
+    parser.add_argument("name")
     parser.add_argument("--qemu", required=True)
     parser.add_argument("--image", help="folder with vmlinux and initrd, or "
                         "with one such folder for each kernel")
@@ -39,8 +36,6 @@ def main():
     parser.add_argument("--save")
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
-    sys.path[1:1] = [os.path.join(TESTS, level)
-                     for level in LEVELS[options.name]]
     case = __import__(options.name.replace("-", "_"))
     bench = Bench(options)
     try:

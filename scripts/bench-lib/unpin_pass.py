@@ -17,18 +17,13 @@ one with looks.
 """
 
 import ctypes
-import json
-import os
 import statistics
 import struct
-import subprocess
-import tempfile
 import time
 
-from guest import ABI, LEAVES, REQUESTS, SLOTS, Guest, endpoint
-from machine import Machine
+from driver import ABI, LEAVES, REQUESTS, SLOTS, Guest, endpoint
+from machine import PATIENCE, Machine
 from results import spread
-from vfio_user_server import VfioUserServer
 
 MIB, GIB = 1 << 20, 1 << 30
 BLOCK = 2 * MIB
@@ -166,35 +161,17 @@ def anonymous(pid):
     raise RuntimeError("smaps_rollup has no Anonymous")
 
 
-class Plain:
+def plain(bench, gib):
     """The same VM without coIOMMU: its peer is told of all memory at once."""
-
-    def __init__(self, bench, gib):
-        self.folder = tempfile.TemporaryDirectory(prefix="coiommu-bench-")
-        path = os.path.join(self.folder.name, "vfio-user")
-        self.server = VfioUserServer(path, bench.log)
-        self.process = subprocess.Popen(
-            [bench.qemu, "-M", "q35,memory-backend=ram", "-accel", "qtest",
-             "-nodefaults", "-display", "none", "-m", f"{gib}G", *CPU,
-             "-object", f"memory-backend-memfd,id=ram,size={gib}G,share=on",
-             "-device", json.dumps({
-                 "driver": "vfio-user-pci", "addr": "5",
-                 "socket": {"type": "unix", "path": path}})],
-            stderr=bench.log)
-        end = time.monotonic() + 30
-        while self.server.mapped_bytes() < gib * GIB:
-            if time.monotonic() > end or self.process.poll() is not None:
-                raise RuntimeError("QEMU without coIOMMU did not start")
-            time.sleep(0.05)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, value, trace):
-        self.process.kill()
-        self.process.wait()
-        self.server.close()
-        self.folder.cleanup()
+    machine = Machine(bench.qemu, bench.log, memory=f"{gib}G", extra=CPU,
+                      coiommu=None)
+    end = time.monotonic() + PATIENCE
+    while machine.servers[0].mapped_bytes() < gib * GIB:
+        if time.monotonic() > end or not machine.alive():
+            machine.kill()
+            raise RuntimeError("QEMU without coIOMMU did not start")
+        time.sleep(0.05)
+    return machine
 
 
 def settled(pid):
@@ -220,7 +197,7 @@ def per_gib(bench, small, large):
             if kind == "with":
                 machine, _ = start(bench, gib)
             else:
-                machine = Plain(bench, gib)
+                machine = plain(bench, gib)
             with machine:
                 sizes.append(settled(machine.process.pid))
         grown[kind] = (sizes[1] - sizes[0]) / (large - small)

@@ -17,9 +17,9 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 import xml.etree.ElementTree as ElementTree
+from concurrent.futures import ThreadPoolExecutor, wait
 
 TOP = os.environ["COIOMMU_TOP"]
 LOGS = os.environ["COIOMMU_LOGS"]
@@ -142,30 +142,38 @@ class Report:
 
 
 class Run:
-    """A level that runs; its lines wait in a queue."""
+    """A level's run; its lines wait in a queue."""
 
-    def __init__(self, level, only, ended):
+    def __init__(self, level):
         self.level = level
         self.log = os.path.join(LOGS, level, "run.log")
         self.lines = queue.Queue()
-        self.start = time.monotonic()
-        os.makedirs(os.path.dirname(self.log), exist_ok=True)
-        with open(self.log, "w", encoding="utf-8") as log:
-            self.process = subprocess.Popen(
-                program(level), env={**os.environ, "TAP_ONLY": " ".join(only)},
-                text=True, errors="replace", stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE, stderr=log)
-        self.thread = threading.Thread(target=self._read, args=(ended,),
-                                       daemon=True)
-        self.thread.start()
+        self.process = self.status = None
+        self.seconds = self.cpu = 0
 
-    def _read(self, ended):
-        for line in self.process.stdout:
-            self.lines.put(line.rstrip("\n"))
-        self.process.wait()
-        self.seconds = time.monotonic() - self.start
-        self.lines.put(None)
-        ended()
+    def run(self, only, others):
+        """Run it to its end, in a thread, when these others have ended."""
+        wait(others)
+        start = time.monotonic()
+        try:
+            os.makedirs(os.path.dirname(self.log), exist_ok=True)
+            with open(self.log, "w", encoding="utf-8") as log:
+                self.process = subprocess.Popen(
+                    program(self.level), env={**os.environ, "TAP_ONLY": only},
+                    text=True, errors="replace", stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE, stderr=log)
+            for line in self.process.stdout:
+                self.lines.put(line.rstrip("\n"))
+            _, status, used = os.wait4(self.process.pid, 0)
+            self.status = os.waitstatus_to_exitcode(status)
+            self.cpu = used.ru_utime + used.ru_stime
+        finally:
+            self.seconds = time.monotonic() - start
+            self.lines.put(None)
+
+    def end(self):
+        if self.process and self.status is None:
+            self.process.terminate()
 
     def report(self, report):
         """Tell of its tests until it has ended."""
@@ -176,60 +184,20 @@ class Run:
                 planned = line[3:].split()[0]
             elif report.line(line):
                 seen += 1
-        status = self.process.returncode
         if planned != str(seen):
             report.result("FAIL", "plan", f": planned {planned} tests, saw "
-                          f"{seen} (exit status {status}, log {self.log})")
+                          f"{seen} (exit status {self.status}, log {self.log})")
             self._show_end(report)
-        elif status and report.counts["FAIL"] == before:
-            report.result("FAIL", "plan", f": exit status {status} with every "
+        elif self.status and report.counts["FAIL"] == before:
+            report.result("FAIL", "plan", f": exit status {self.status} with every "
                           f"test passed (log {self.log})")
-        say(f"level {self.level} took {self.seconds:.0f} s")
+        say(f"level {self.level} took {self.seconds:.0f} s, and {self.cpu:.0f} s "
+            "of CPU time")
 
     def _show_end(self, report):
         with open(self.log, encoding="utf-8", errors="replace") as log:
             for line in log.read().splitlines()[-5:]:
                 report.remark(f"# | {line}")
-
-
-class Runs:
-    """The levels' runs, a few at once."""
-
-    def __init__(self, levels, only):
-        self.waiting = sorted(levels, key=lambda level: (level == ALONE) -
-                              (level == FIRST))
-        self.only = only
-        self.active = 0
-        self.lock = threading.Lock()
-        self.begun = {level: threading.Event() for level in levels}
-        self.runs = {}
-        self._start()
-
-    def _start(self):
-        with self.lock:
-            while self.waiting and self.active < (
-                    1 if self.waiting[0] == ALONE else AT_ONCE):
-                level = self.waiting.pop(0)
-                self.active += 1
-                self.runs[level] = Run(level, self.only, self._ended)
-                self.begun[level].set()
-
-    def _ended(self):
-        with self.lock:
-            self.active -= 1
-        self._start()
-
-    def get(self, level):
-        """The run of this level, once it has begun."""
-        self.begun[level].wait()
-        return self.runs[level]
-
-    def end(self):
-        """End what still runs."""
-        self.waiting = []
-        for run in self.runs.values():
-            if run.process.poll() is None:
-                run.process.terminate()
 
 
 def say(text):
@@ -291,13 +259,21 @@ def main():
         return 0
     subprocess.run([os.path.join(TOP, "scripts/test"), "--prepare"], check=True)
     report = Report()
-    runs = Runs(levels, options.only)
+    runs = {level: Run(level) for level in levels}
+    pool = ThreadPoolExecutor(AT_ONCE)
+    futures = []
+    for level in sorted(levels, key=lambda level: (level == ALONE) -
+                        (level == FIRST)):
+        futures.append(pool.submit(runs[level].run, " ".join(options.only),
+                                   futures[:] if level == ALONE else []))
     try:
         for level in levels:
             say(f"level {level}")
-            runs.get(level).report(report)
+            runs[level].report(report)
     finally:
-        runs.end()
+        pool.shutdown(wait=False, cancel_futures=True)
+        for run in runs.values():
+            run.end()
         if options.junit:
             report.write(options.junit)
     passed, failed, skipped = report.counts.values()

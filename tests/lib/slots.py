@@ -9,17 +9,24 @@ import time
 FOLDER = os.path.join(os.environ["COIOMMU_BUILD"], "locks")
 
 
+def _take():
+    """An open file that is a slot, when our turn comes and one is free."""
+    with open(os.path.join(FOLDER, "turn"), "w") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        while True:
+            for number in range(len(os.sched_getaffinity(0))):
+                lock = open(os.path.join(FOLDER, f"slot.{number}"), "w")
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    return lock
+                except BlockingIOError:
+                    lock.close()
+            time.sleep(0.1)
+
+
 @contextlib.contextmanager
 def slot():
     """Wait for a slot and hold it."""
     os.makedirs(FOLDER, exist_ok=True)
-    while True:
-        for number in range(os.cpu_count()):
-            with open(os.path.join(FOLDER, f"slot.{number}"), "w") as lock:
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    continue
-                yield
-                return
-        time.sleep(0.2)
+    with _take():
+        yield

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # shellcheck shell=bash
 #
-# TAP for test levels written in shell.
+# TAP for test levels written in shell, with what scripts/lib has for them; $here is
+# the folder of the level.
 #
-#   . "$COIOMMU_TOP/tests/lib/tap.sh"
+#   . "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/../lib/tap.sh"
 #   tap_level system          # logs go to $COIOMMU_LOGS/system/
 #   tap_test reboot  "a guest reboots"          test_reboot
 #   tap_test refusal "a device that is refused" test_refusal "vfio first"
@@ -23,6 +24,17 @@
 # Tests run side by side.  Each holds a *slot* while it runs, as does get_ready.
 # There are as many as CPUs, for all levels that use this build folder together
 # (tests/lib/slots.py has them for Python).
+
+here=$(dirname "$(readlink -f "${BASH_SOURCE[1]}")")
+# shellcheck source=scripts/lib/common.sh
+. "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/../../scripts/lib/common.sh"
+for lib in packages apt kernels kernel-source initramfs qemu; do
+    # shellcheck source=/dev/null
+    . "$COIOMMU_TOP/scripts/lib/$lib.sh"
+done
+
+# Where Python finds tests/lib/*.py, and tsc.py.
+export PYTHONPATH=$COIOMMU_TOP/tests/lib:$COIOMMU_TOP/scripts/lib PYTHONDONTWRITEBYTECODE=1
 
 tap_names=()
 declare -A tap_shows tap_command tap_kind
@@ -79,17 +91,23 @@ tap_asked() {
     return 1
 }
 
-# tap_slot: wait for a slot; it is this process's until that ends.
+# tap_slot: wait for a slot; it is this process's until that ends.  The lock "turn"
+# has those that wait take turns.
 tap_slot() {
-    local n
+    local n turn
     mkdir -p "$COIOMMU_BUILD/locks"
+    exec {turn}>"$COIOMMU_BUILD/locks/turn"
+    flock "$turn"
     while :; do
         for ((n = 0; n < tap_slots; n++)); do
             exec {tap_fd}>"$COIOMMU_BUILD/locks/slot.$n"
-            ! flock -n "$tap_fd" || return 0
+            if flock -n "$tap_fd"; then
+                exec {turn}>&-
+                return 0
+            fi
             exec {tap_fd}>&-
         done
-        sleep 0.2
+        sleep 0.1
     done
 }
 

@@ -7,13 +7,9 @@ initrd must have loaded coiommu before nvme: then the disk is tracked from its
 first DMA on, and all memory was never pinned for it.
 """
 
-import os
 import sys
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path.insert(0, os.path.join(HERE, "..", "guest"))
-
-from guest import Failure, Guest, check  # noqa: E402 (the path comes first)
+from guest import Failure, Guest, check
 
 
 def main(qemu, image, disk):

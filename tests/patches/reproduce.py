@@ -13,18 +13,15 @@ folder with the small guests of this folder, NAME.S, built as NAME.elf.
   fragment  a NIC loses a packet whose buffer lies in two pieces of memory
 """
 
-import json
 import os
 import re
 import socket
 import struct
 import subprocess
 import sys
-import tempfile
 import time
 
-# Seconds until what is waited for is taken to be lost.
-PATIENCE = 120
+from qemu import PATIENCE, Qemu
 
 
 class Wrong(Exception):
@@ -36,54 +33,26 @@ def check(condition, text):
         raise Wrong(text)
 
 
-class Machine:
-    """A QEMU with a socket for QMP, and one for qtest if it has no guest."""
+class Machine(Qemu):
+    """A QEMU with a monitor, and with qtest if it has no guest."""
 
     def __init__(self, qemu, *arguments, qtest=False, **kwargs):
-        self.folder = tempfile.TemporaryDirectory(prefix="coiommu-patches-")
-        names = ["qmp", "qtest"] if qtest else ["qmp"]
-        listeners = [self._listen(name) for name in names]
+        super().__init__("coiommu-patches-")
         command = [qemu, "-nodefaults", "-no-user-config", "-display", "none",
-                   "-no-reboot",
-                   "-chardev", f"socket,id=m0,path={self.folder.name}/qmp",
-                   "-mon", "chardev=m0,mode=control", *arguments]
+                   "-no-reboot", *arguments]
         if qtest:
-            command += ["-accel", "qtest",
-                        "-qtest", f"unix:{self.folder.name}/qtest"]
+            command += ["-accel", "qtest", *self.chardev("qtest"),
+                        "-qtest", "chardev:qtest"]
         print("+", " ".join(command), flush=True)
-        self.process = subprocess.Popen(command, **kwargs)
-        self.files = [listener.accept()[0].makefile("rw")
-                      for listener in listeners]
-        self.files[0].readline()
-        self.command("qmp_capabilities")
-
-    def _listen(self, name):
-        listener = socket.socket(socket.AF_UNIX)
-        listener.bind(os.path.join(self.folder.name, name))
-        listener.listen(1)
-        listener.settimeout(PATIENCE)
-        return listener
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.process.kill()
-        self.process.wait()
-        self.folder.cleanup()
+        self.launch(command, **kwargs)
+        if qtest:
+            self._qtest = self.accept("qtest", PATIENCE).makefile("rw")
 
     def command(self, name, **arguments):
         """What a QMP command returns."""
-        qmp = self.files[0]
         try:
-            qmp.write(json.dumps({"execute": name, "arguments": arguments}) +
-                      "\n")
-            qmp.flush()
-            while True:
-                reply = json.loads(qmp.readline())
-                if "return" in reply:
-                    return reply["return"]
-        except (OSError, json.JSONDecodeError):
+            return self.qmp(name, **arguments)
+        except OSError:
             raise Wrong("QEMU ended with "
                         f"{self.process.wait(PATIENCE)}") from None
 
@@ -96,9 +65,9 @@ class Machine:
 
     def qtest(self, *words):
         """What a command of qtest returns."""
-        self.files[1].write(" ".join(map(str, words)) + "\n")
-        self.files[1].flush()
-        answer = self.files[1].readline().split()
+        self._qtest.write(" ".join(map(str, words)) + "\n")
+        self._qtest.flush()
+        answer = self._qtest.readline().split()
         check(answer and answer[0] == "OK", f"qtest: {words}: {answer}")
         return answer[1:]
 

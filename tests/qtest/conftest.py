@@ -16,10 +16,8 @@ import tempfile
 
 import pytest
 
-sys.path.insert(0, os.path.join(os.environ["COIOMMU_TOP"], "tests", "lib"))
-
-from machine import Machine, run_once  # noqa: E402 (needs the path above)
-from slots import slot  # noqa: E402
+from machine import Machine, run_once
+from slots import slot
 
 LOGS = os.environ["QTEST_LOGS"]
 ONLY = os.environ.get("TAP_ONLY", "").split()

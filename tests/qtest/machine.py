@@ -4,11 +4,9 @@
 import json
 import os
 import re
-import socket
 import subprocess
-import tempfile
-import time
 
+from qemu import Qemu, QemuError  # noqa: F401 (the tests')
 from vfio_user_server import PATIENCE, VfioUserServer
 
 CONFIG_ADDRESS, CONFIG_DATA = 0xcf8, 0xcfc
@@ -19,19 +17,7 @@ SWAPCONTEXT = re.compile(r"^==\d+==WARNING: ASan doesn't fully support "
                          r"makecontext/swapcontext .*\n", re.M)
 
 
-class QemuError(Exception):
-    """A QMP command failed."""
-
-
-def _listen(path):
-    sock = socket.socket(socket.AF_UNIX)
-    sock.bind(path)
-    sock.listen(1)
-    sock.settimeout(1)
-    return sock
-
-
-class Machine:
+class Machine(Qemu):
     """A q35 machine with a coiommu device in slot 4.
 
     servers: how many vfio-user servers there are.
@@ -51,22 +37,19 @@ class Machine:
                  devices=None, extra=(), max_dma_maps=65535,
                  backend="memory-backend-memfd,share=on",
                  server=VfioUserServer, accel="qtest", prefix=(), nodes=()):
+        super().__init__("coiommu-qtest-")
         self.log = log
-        self.folder = tempfile.TemporaryDirectory(prefix="coiommu-qtest-")
         self.servers = [
             server(self.path(f"vfio-user-{i}"), log,
                    max_dma_maps[i] if isinstance(max_dma_maps, list)
                    else max_dma_maps)
             for i in range(servers)]
-        qtest, qmp = _listen(self.path("qtest")), _listen(self.path("qmp"))
         command = [
             *prefix, binary, "-accel", accel,
             "-nodefaults", "-display", "none", "-m", memory,
             *ram(backend, memory.split(",")[0], nodes),
-            "-chardev", f"socket,id=qtest,path={self.path('qtest')}",
-            "-qtest", "chardev:qtest", "-qtest-log", "/dev/null",
-            "-chardev", f"socket,id=qmp,path={self.path('qmp')}",
-            "-mon", "chardev=qmp,mode=control",
+            *self.chardev("qtest"), "-qtest", "chardev:qtest",
+            "-qtest-log", "/dev/null",
             "-trace", "coiommu_*", "-D", self.path("trace"), *extra]
         # A test that doesn't ask for unpinning must not meet it, nor pins that
         # it didn't ask for or that are no longer needed, nor what goes on in
@@ -78,43 +61,18 @@ class Machine:
         for device in (devices or vfio_user_row)(self):
             command += ["-device", device]
         print(" ".join(command), file=log, flush=True)
-        with open(self.path("stderr"), "w") as stderr:
-            self.process = subprocess.Popen(command, stderr=stderr)
         try:
-            self._qtest = self._accept(qtest)
-            self._qmp = self._accept(qmp)
-            json.loads(self._qmp.readline())
-            self.qmp("qmp_capabilities")
+            with open(self.path("stderr"), "w") as stderr:
+                self.launch(command, stderr=stderr)
+            self._qtest = self.accept("qtest", 2 * PATIENCE).makefile("rw")
         except (OSError, ValueError):
             self.kill()
             raise
 
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, value, traceback):
+    def __exit__(self, *_):
         self.kill()
 
-    def path(self, name):
-        return os.path.join(self.folder.name, name)
-
-    def _accept(self, listener):
-        end = time.monotonic() + PATIENCE
-        while True:
-            try:
-                connection, _ = listener.accept()
-                break
-            except socket.timeout:
-                if not self.alive() or time.monotonic() > end:
-                    raise
-        connection.settimeout(2 * PATIENCE)
-        listener.close()
-        return connection.makefile("rw")
-
     # ---- life ----
-
-    def alive(self):
-        return self.process.poll() is None
 
     def quit(self):
         """Ask QEMU to end, return its exit status."""
@@ -133,7 +91,7 @@ class Machine:
             with open(self.path("trace"), errors="replace") as trace:
                 lines = [line for line in trace if "_register_" not in line]
                 self.log.write("".join(lines[-3000:]))
-        self.folder.cleanup()
+        self.close()
 
     def said(self, *words):
         """The lines that QEMU has printed so far that have these words."""
@@ -153,20 +111,6 @@ class Machine:
                     if f"{event} " in line]
 
     # ---- QMP ----
-
-    def qmp(self, command, **arguments):
-        self._qmp.write(json.dumps({"execute": command,
-                                    "arguments": arguments}) + "\n")
-        self._qmp.flush()
-        while True:
-            line = self._qmp.readline()
-            if not line:
-                raise OSError("QEMU has closed the monitor")
-            reply = json.loads(line)
-            if "error" in reply:
-                raise QemuError(reply["error"]["desc"])
-            if "return" in reply:
-                return reply["return"]
 
     def counter(self, name):
         return self.qmp("qom-get", path="/machine/peripheral/iommu",

@@ -11,7 +11,7 @@ in each container, from then on.
 import struct
 import threading
 
-from guest import ABI, BAR, LEAVES, REQUESTS, endpoint
+from driver import ABI, BAR, LEAVES, REQUESTS, endpoint
 from random_world import (DIMM, FIRST, MEMORY, MIB, PLUGGED, RINGERS, SECOND,
                           NR_SLOTS, TABLE_SIZE)
 

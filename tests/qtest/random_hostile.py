@@ -7,7 +7,7 @@ space, the chipset, resets.  After a few steps the Oracle looks.
 
 import struct
 
-from guest import ABI, BAR, DEVFN, DIRECTORY, LEAVES, REQUESTS, SLOTS, endpoint
+from driver import ABI, BAR, DEVFN, DIRECTORY, LEAVES, REQUESTS, SLOTS, endpoint
 from random_world import (DIMM, FIRST, GIB, MEMORY, MIB, NR_SLOTS, PLUGGED,
                           RINGERS, SECOND, TABLE_SIZE)
 from test_hotplug import PORT

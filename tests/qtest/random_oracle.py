@@ -10,7 +10,7 @@ import bisect
 import re
 import time
 
-from guest import ABI, LEAVES
+from driver import ABI, LEAVES
 from random_world import DIMM, GIB, MEMORY
 
 # The VGA window and firmware: never guest RAM that a device may reach.

@@ -15,7 +15,7 @@ import os
 import random
 import time
 
-from guest import ABI, BAR, Guest, endpoint
+from driver import ABI, BAR, Guest, endpoint
 from machine import QemuError, vfio_user
 from random_server import ENABLED, ERRORS, RandomServer
 from test_hotplug import (NATIVE, PORT, eject_dimm, express_capability,

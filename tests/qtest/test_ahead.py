@@ -5,7 +5,7 @@ import errno
 import threading
 import time
 
-from guest import ABI, endpoint
+from driver import ABI, endpoint
 from machine import PATIENCE
 from test_hotplug import one_and_a_port, start
 from test_lockless import callers, machine_with_callers

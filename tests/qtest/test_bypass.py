@@ -3,7 +3,7 @@
 
 import json
 
-from guest import ABI, Guest, endpoint
+from driver import ABI, Guest, endpoint
 from machine import PATIENCE, plug_vfio_user, vfio_user
 from test_hotplug import NATIVE, express_capability
 

@@ -9,7 +9,7 @@ import errno
 import threading
 import time
 
-from guest import ABI, BAR, REQUESTS, endpoint
+from driver import ABI, BAR, REQUESTS, endpoint
 from machine import PATIENCE, QemuError, plug_vfio_user, vfio_user
 from test_hotplug import (NATIVE, one_and_a_port, plug_dimm, start,
                           unplug)

@@ -5,7 +5,7 @@ import errno
 import random
 import time
 
-from guest import ABI, BAR, DEVFN, Guest, endpoint
+from driver import ABI, BAR, DEVFN, Guest, endpoint
 from machine import PATIENCE, plug_vfio_user, vfio_user
 from test_hotplug import (NATIVE, PORT, eject_dimm, express_capability,
                           one_and_a_port, plug_dimm, unplug)

@@ -11,7 +11,7 @@ import random
 import struct
 import time
 
-from guest import (ABI, BAR, DIRECTORY, LEAVES, REQUESTS, SLOTS, Guest,
+from driver import (ABI, BAR, DIRECTORY, LEAVES, REQUESTS, SLOTS, Guest,
                    endpoint)
 from vfio_user_server import PATIENCE
 

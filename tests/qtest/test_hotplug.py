@@ -4,7 +4,7 @@
 import errno
 import time
 
-from guest import ABI, Guest, endpoint
+from driver import ABI, Guest, endpoint
 from machine import PATIENCE, QemuError, plug_vfio_user, vfio_user
 from test_pins import forget
 

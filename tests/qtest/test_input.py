@@ -3,7 +3,7 @@
 
 import struct
 
-from guest import ABI, DIRECTORY, REQUESTS, SLOTS, Guest, endpoint
+from driver import ABI, DIRECTORY, REQUESTS, SLOTS, Guest, endpoint
 from machine import vfio_user
 
 MIB = 1 << 20

@@ -4,7 +4,7 @@
 import errno
 import struct
 
-from guest import ABI, LEAVES, Guest, endpoint
+from driver import ABI, LEAVES, Guest, endpoint
 from machine import QemuError, plug_vfio_user
 from test_hotplug import one_and_a_port, start
 from test_pins import check_views, ready

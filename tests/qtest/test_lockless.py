@@ -6,7 +6,7 @@ import struct
 import threading
 import time
 
-from guest import ABI, BAR, LEAVES, REQUESTS, SLOTS, Guest, endpoint
+from driver import ABI, BAR, LEAVES, REQUESTS, SLOTS, Guest, endpoint
 from machine import PATIENCE, QemuError, plug_vfio_user, vfio_user_row
 from test_hotplug import NATIVE, one_and_a_port, start, unplug
 from test_pins import check_views, function_reset

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What guest memory is made of, and devices with several functions."""
 
-from guest import ABI, Guest, endpoint
+from driver import ABI, Guest, endpoint
 from machine import vfio_user
 from test_fallback import is_master, master, settled
 from test_pins import check_views, ready

@@ -5,7 +5,7 @@ import json
 import os
 import struct
 
-from guest import ABI, BAR, DIRECTORY, SLOTS, Guest, endpoint
+from driver import ABI, BAR, DIRECTORY, SLOTS, Guest, endpoint
 from machine import PATIENCE, QemuError, plug_vfio_user, run_once
 from test_hotplug import NATIVE, PORT, only_behind_port, unplug
 from test_unpin import wait

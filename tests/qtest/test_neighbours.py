@@ -4,7 +4,7 @@
 import os
 import re
 
-from guest import ABI, BAR
+from driver import ABI, BAR
 from machine import QemuError, vfio_user
 from test_fallback import settled
 from test_pins import ready

@@ -9,7 +9,7 @@ map of the wrong piece, or at the wrong place in it.
 import os
 import struct
 
-from guest import ABI, Guest, endpoint
+from driver import ABI, Guest, endpoint
 from machine import vfio_user
 from test_fallback import is_master, master, settled
 from test_pins import check_views, ready

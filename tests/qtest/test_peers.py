@@ -3,7 +3,7 @@
 
 import errno
 
-from guest import ABI, endpoint
+from driver import ABI, endpoint
 from machine import PATIENCE, plug_vfio_user, vfio_user
 from test_containers import (BASE, BLOCK, FIRST, SECOND, TIMEOUT, check,
                              settled, two_devices)

@@ -6,7 +6,7 @@ import os
 import struct
 import subprocess
 
-from guest import ABI, Guest, endpoint
+from driver import ABI, Guest, endpoint
 from machine import PATIENCE, vfio_user, vfio_user_row
 from test_fallback import (ALL, COMMAND, MASTER, MEMORY, check_all, check_none,
                            is_master, master, settled, unmaps)

@@ -4,7 +4,7 @@
 import errno
 import time
 
-from guest import ABI, Guest, endpoint
+from driver import ABI, Guest, endpoint
 from machine import PATIENCE, vfio_user
 
 MIB = 1 << 20

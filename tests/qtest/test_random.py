@@ -10,7 +10,7 @@ keeps the trace.
 import os
 import time
 
-from guest import ABI
+from driver import ABI
 from random_honest import LOW, Honest
 from random_hostile import (Chipset, Config, Hostile, Registers, Requests,
                             Resets, Session, Table)

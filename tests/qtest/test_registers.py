@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The registers: values, widths, reset."""
 
-from guest import ABI, BAR, DEVFN, Guest
+from driver import ABI, BAR, DEVFN, Guest
 
 # name: (size, value after reset or None if it depends, writable)
 REGISTERS = {

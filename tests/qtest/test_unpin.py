@@ -4,7 +4,7 @@
 import os
 import time
 
-from guest import ABI, LEAVES, Guest, endpoint
+from driver import ABI, LEAVES, Guest, endpoint
 from machine import PATIENCE, QemuError, plug_vfio_user
 from test_hotplug import NATIVE, one_and_a_port, start, unplug
 from test_pins import check_views, function_reset, ready

@@ -4,7 +4,7 @@
 import errno
 
 import vfio_user_server as messages
-from guest import ABI, endpoint
+from driver import ABI, endpoint
 from machine import PATIENCE, QemuError, plug_vfio_user, vfio_user
 from test_bypass import ALL
 from test_fallback import COMMAND, MASTER, MEMORY, is_master, master

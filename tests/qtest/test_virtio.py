@@ -3,7 +3,7 @@
 
 import struct
 
-from guest import ABI, Guest, endpoint
+from driver import ABI, Guest, endpoint
 from machine import vfio_user_row
 from test_fallback import ALL, master
 

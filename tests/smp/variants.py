@@ -16,10 +16,7 @@ import sys
 import tempfile
 import time
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)),
-                                "..", "guest"))
-
-from guest import PATIENCE, Failure, Guest, check  # noqa: E402
+from guest import PATIENCE, Failure, Guest, check
 
 MIB = 1 << 20
 DEVICES = 2

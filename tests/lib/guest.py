@@ -6,20 +6,12 @@ line, answered by its output and "@end STATUS".  QEMU itself is asked through
 QMP, which is where the device's counters are.
 """
 
-import json
-import os
 import re
 import select
-import socket
-import subprocess
-import sys
-import tempfile
 import time
 
-sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)),
-                             "..", "..", "scripts", "lib"))
-
-import tsc  # noqa: E402 (needs the path above)
+import tsc
+from qemu import PATIENCE, Qemu, QemuError
 
 # What no test may leave in the kernel's log.
 SPLAT = re.compile(
@@ -30,10 +22,6 @@ SPLAT = re.compile(
     # but for what the DMA API's checker says when it starts and grows
     r"|DMA-API: (?!preallocated|debugging enabled|debugging disabled on"
     r"|dma_debug_entry pool)")
-
-# Seconds after which what is waited for is taken to be lost.  It is no measure
-# of anything: a host may be slow, or stand still for a while.
-PATIENCE = 300
 
 KERNEL_ARGS = (
     "console=ttyS0 panic=-1 mitigations=off nokaslr tsc=reliable "
@@ -57,7 +45,7 @@ def check(condition, text):
         raise Failure(text)
 
 
-class Guest:
+class Guest(Qemu):
     """A running guest; use it in a with statement.
 
     qemu, image: the binary, and the folder with vmlinux and initrd
@@ -82,11 +70,9 @@ class Guest:
     def __init__(self, qemu, image, devices, coiommu="", args="",
                  memory="512M", kernel="vmlinux", boot="strict=on",
                  firmware=None):
-        self.folder = tempfile.TemporaryDirectory(prefix="coiommu-guest-")
-        self.trace = os.path.join(self.folder.name, "trace")
+        super().__init__("coiommu-guest-")
+        self.trace = self.path("trace")
         self.crashes = 0
-        listener = self._listen("serial")
-        monitor = self._listen("qmp")
         device = []
         if coiommu is not None:
             device = ["-device", ",".join(filter(None, (
@@ -100,43 +86,18 @@ class Guest:
             "-cpu", "max,la57=off,erms=off,fsrm=off",
             "-m", memory, "-nodefaults", "-no-user-config", "-no-reboot",
             "-display", "none", "-boot", boot,
-            "-chardev", f"socket,id=s0,path={self.folder.name}/serial",
-            "-serial", "chardev:s0",
-            "-chardev", f"socket,id=m0,path={self.folder.name}/qmp",
-            "-mon", "chardev=m0,mode=control",
+            *self.chardev("serial"), "-serial", "chardev:serial",
             "-D", self.trace, "-trace", self.ABANDONED,
             *firmware, *device, *devices]
         print("+", " ".join(command), flush=True)
-        self.process = subprocess.Popen(command)
         try:
-            self.serial = self._accept(listener)
-            monitor = self._accept(monitor)
-            monitor.settimeout(PATIENCE)
-            self.qmp = monitor.makefile("rw")
-            self.qmp.readline()
+            self.launch(command)
+            self.serial = self.accept("serial")
             self.buffer = b""
-            self.monitor("qmp_capabilities")
             self.wait_ready()
         except BaseException:
             self.close()
             raise
-
-    def _listen(self, name):
-        sock = socket.socket(socket.AF_UNIX)
-        sock.bind(os.path.join(self.folder.name, name))
-        sock.listen(1)
-        return sock
-
-    def _accept(self, listener):
-        end = time.monotonic() + PATIENCE
-        with listener:
-            while not select.select([listener], [], [], 1)[0]:
-                check(self.process.poll() is None and time.monotonic() < end,
-                      "QEMU did not start: see its message above")
-            return listener.accept()[0]
-
-    def __enter__(self):
-        return self
 
     def __exit__(self, kind, value, trace):
         try:
@@ -145,13 +106,6 @@ class Guest:
         except (Failure, OSError):
             pass
         self.close()
-
-    def close(self):
-        """End QEMU."""
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
-        self.folder.cleanup()
 
     def _read_until(self, pattern, timeout, wake=False):
         """What the guest prints up to the pattern; the match as well.
@@ -212,17 +166,11 @@ class Guest:
         return self.run(command, **kwargs)[1]
 
     def monitor(self, command, **arguments):
-        """A QMP command's result; events are put into self.events."""
-        self.events = []
-        request = {"execute": command, "arguments": arguments}
-        self.qmp.write(json.dumps(request) + "\n")
-        self.qmp.flush()
-        while True:
-            reply = json.loads(self.qmp.readline())
-            if "return" in reply:
-                return reply["return"]
-            check("error" not in reply, f"QMP {command}: {reply}")
-            self.events.append(reply["event"])
+        """A QMP command's result."""
+        try:
+            return self.qmp(command, **arguments)
+        except QemuError as error:
+            raise Failure(f"QMP {command}: {error}") from None
 
     def wait_event(self, name):
         """Wait for a QMP event that has not come before the last command.
