@@ -5,12 +5,8 @@
 # module that times the DMA API, and the /init of tests/guest.
 #
 # To be sourced after common.sh and packages.sh.
-
-# shellcheck source=scripts/lib/apt.sh
 . "$COIOMMU_TOP/scripts/lib/apt.sh"
-# shellcheck source=scripts/lib/kernels.sh
 . "$COIOMMU_TOP/scripts/lib/kernels.sh"
-# shellcheck source=scripts/lib/initramfs.sh
 . "$COIOMMU_TOP/scripts/lib/initramfs.sh"
 
 _dma_map_source=$COIOMMU_TOP/scripts/bench-lib/dma_map

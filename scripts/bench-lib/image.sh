@@ -5,12 +5,8 @@
 # generators fio and sockperf from this machine, and the /init of tests/guest.
 #
 # To be sourced after common.sh and packages.sh.
-
-# shellcheck source=scripts/lib/apt.sh
 . "$COIOMMU_TOP/scripts/lib/apt.sh"
-# shellcheck source=scripts/lib/kernels.sh
 . "$COIOMMU_TOP/scripts/lib/kernels.sh"
-# shellcheck source=scripts/lib/initramfs.sh
 . "$COIOMMU_TOP/scripts/lib/initramfs.sh"
 
 # bench_image: make the guest's vmlinux and initrd; their folder in BENCH_IMAGE.

@@ -62,7 +62,6 @@ _apt_indextargets() {
 # archive), or nothing.
 _apt_machine_uri() {
     local codename
-    # shellcheck source=/dev/null
     codename=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
     _apt_machine_repos | awk -v names="$codename$1 stable$1 oldstable$1" '
         BEGIN { n = split(names, name, " ") }

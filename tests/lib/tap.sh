@@ -26,10 +26,8 @@
 # (tests/lib/slots.py has them for Python).
 
 here=$(dirname "$(readlink -f "${BASH_SOURCE[1]}")")
-# shellcheck source=scripts/lib/common.sh
 . "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/../../scripts/lib/common.sh"
 for lib in packages apt kernels kernel-source initramfs qemu; do
-    # shellcheck source=/dev/null
     . "$COIOMMU_TOP/scripts/lib/$lib.sh"
 done
 

@@ -6,10 +6,8 @@
 # QEMU are there already; $1 is QEMU's path.
 set -euo pipefail
 here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
-# shellcheck source=scripts/lib/common.sh
 . "$here/../../scripts/lib/common.sh"
 for lib in kernels initramfs rig; do
-    # shellcheck source=/dev/null
     . "$COIOMMU_TOP/scripts/lib/$lib.sh"
 done
 

@@ -17,9 +17,7 @@
 #   LAB_ACTIONS   how many the scenario "soak" takes
 #   LAB_ROUNDS    how many the scenario "unplug_rounds" has
 set -u
-# shellcheck source=scripts/rig/vm.sh
 . /job/vm.sh
-# shellcheck source=scripts/rig/host.sh
 . /job/host.sh
 read -ra VM_QEMU <<<"$VM_QEMU_CMD"
 VM_LOGS=/job/vm
@@ -277,7 +275,6 @@ host_checks() {
 # ---- all of them ------------------------------------------------------------
 
 for file in /job/lab-*.sh; do
-    # shellcheck source=tests/system/lab-stress.sh
     . "$file"
 done
 

@@ -7,7 +7,6 @@
 
 # A scenario's second try: for a VM that has fallen silent and nothing else.
 test_tries() (
-    # shellcheck source=tests/system/lab-tries.sh
     . "$COIOMMU_TOP/tests/system/lab-tries.sh"
     # shellcheck disable=SC2034  # lab_try's
     VM_LOGS=$(mktemp -d) faults=0
@@ -59,7 +58,6 @@ test_tries() (
 
 # What vm.sh says of a VM that ends or falls silent; only the latter is TCG's.
 test_vm_ends() (
-    # shellcheck source=scripts/rig/vm.sh
     . "$COIOMMU_TOP/scripts/rig/vm.sh"
     VM_LOGS=$(mktemp -d)
     # In place of QEMU: it answers some commands and ends.
