@@ -161,7 +161,7 @@ class Run:
                 self.process = subprocess.Popen(
                     program(self.level), env={**os.environ, "TAP_ONLY": only},
                     text=True, errors="replace", stdin=subprocess.DEVNULL,
-                    stdout=subprocess.PIPE, stderr=log)
+                    stdout=subprocess.PIPE, stderr=log, start_new_session=True)
             for line in self.process.stdout:
                 self.lines.put(line.rstrip("\n"))
             _, status, used = os.wait4(self.process.pid, 0)
@@ -172,8 +172,9 @@ class Run:
             self.lines.put(None)
 
     def end(self):
+        """End it, with all that it has started."""
         if self.process and self.status is None:
-            self.process.terminate()
+            os.killpg(self.process.pid, signal.SIGTERM)
 
     def report(self, report):
         """Tell of its tests until it has ended."""
