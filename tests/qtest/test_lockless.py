@@ -387,6 +387,27 @@ def test_page_moves(t):
         t.equal(guest.reg("ERROR"), ABI.ST_STATE, "ERROR")
 
 
+def test_page_goes(t):
+    """One whose page is RAM no more, either."""
+    top = 512 * MIB
+    with machine_with_callers(t, one_and_a_port, WHOLE) as machine:
+        guest = start(t, machine, FIRST)
+        _, one = callers(machine)
+        server = machine.servers[0]
+        one.page = top - 4096
+        machine.write(SLOTS + 8, 8, one.page)
+        machine.config_write(0, 0, 0x9d, 0x08, size=1)
+        big_pin(t, server, one)
+        later(0.2, server.release)
+        # The chipset takes the top 1 MiB (TSEG), which makes it pause.
+        machine.config_write(0, 0, 0x9e, 0x01, size=1)
+        t.equal(one.ringer.wait(), True, "the doorbell write returns")
+        t.equal(maps_of(server), [BASE], "maps")
+        t.equal(guest.reg("ERROR"), ABI.ST_STATE, "ERROR")
+        machine.config_write(0, 0, 0x9e, 0x00, size=1)
+        t.equal(one.status(), ABI.ST_PENDING, "status")
+
+
 def test_changes_overtake_enable(t):
     """A request of one table is not served in the next."""
     for opcode, number in ((ABI.OP_ATTACH, endpoint(0, 6)),

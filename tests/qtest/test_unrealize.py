@@ -9,6 +9,8 @@ from machine import PATIENCE, QemuError, plug_vfio_user, vfio_user
 from test_bypass import ALL
 from test_fallback import COMMAND, MASTER, MEMORY, is_master, master
 from test_hotplug import NATIVE, only_behind_port, one_and_a_port, start, unplug
+from test_lockless import WHOLE, big_pin, callers, later, machine_with_callers
+from test_pinall import begin
 from test_unpin import wait
 
 MIB = 1 << 20
@@ -87,6 +89,47 @@ def test_unrealize_in_use(t):
         plug_vfio_user(machine, 1, "d2", "rp")
         t.equal(two.mapped_bytes() >= ALL, True, "all mapped")
         t.equal((one.violations, two.violations), ([], []), "violations")
+        t.equal(machine.quit(), 0, "exit status")
+
+
+def test_unrealize_busy(t):
+    """While a request is served, or all is being pinned: each comes to an end."""
+    with machine_with_callers(t, one_and_a_port, WHOLE) as machine:
+        start(t, machine, endpoint(0, 5))
+        _, one = callers(machine)
+        server = machine.servers[0]
+        big_pin(t, server, one)
+        later(0.2, server.release)
+        t.equal(set_realized(machine, IOMMU, False), "", "unrealized")
+        t.equal((one.ringer.wait(), one.status()), (True, ABI.ST_PENDING),
+                "the request")
+        t.equal(server.maps, {}, "maps")
+        check_gone(t, machine)
+        t.equal(machine.quit(), 0, "exit status")
+    for delay in (0, 3600000):
+        with t.machine(coiommu=f",x-fallback-delay={delay}") as machine:
+            server, = machine.servers
+            begin(t, machine)
+            t.equal(set_realized(machine, IOMMU, False), "", "unrealized")
+            t.equal((server.maps, is_master(machine)), ({}, False), "maps")
+            check_gone(t, machine)
+            t.equal(machine.quit(), 0, "exit status")
+
+
+def test_unrealize_stuck(t):
+    """With memory that the host does not unmap, and a server that is dead."""
+    with t.machine(servers=2) as machine:
+        guest = start(t, machine, endpoint(0, 5), endpoint(0, 6))
+        one, two = machine.servers
+        t.equal(guest.pin((0x4000, 1), (0x8000, 1)), (ABI.ST_OK, 2), "PIN")
+        one.stick_at(0x4000000, errno.EBUSY)
+        two.die()
+        t.equal(set_realized(machine, IOMMU, False), "", "unrealized")
+        t.equal(list(one.maps), [0x4000000], "maps")
+        for prop in machine.qmp("qom-list", path=IOMMU):
+            if prop["type"] == "uint64":
+                machine.counter(prop["name"])
+        machine.reset()
         t.equal(machine.quit(), 0, "exit status")
 
 
