@@ -162,10 +162,12 @@ class Run:
                     program(self.level), env={**os.environ, "TAP_ONLY": only},
                     text=True, errors="replace", stdin=subprocess.DEVNULL,
                     stdout=subprocess.PIPE, stderr=log, start_new_session=True)
-            for line in self.process.stdout:
-                self.lines.put(line.rstrip("\n"))
+            with self.process.stdout as lines:
+                for line in lines:
+                    self.lines.put(line.rstrip("\n"))
             _, status, used = os.wait4(self.process.pid, 0)
             self.status = os.waitstatus_to_exitcode(status)
+            self.process.returncode = self.status
             self.cpu = used.ru_utime + used.ru_stime
         finally:
             self.seconds = time.monotonic() - start
