@@ -316,6 +316,34 @@ static void test_demand(void)
     teardown(e);
 }
 
+/* The search for room ends for a writer, and when its time is up. */
+static void test_demand_ends(void)
+{
+    Engine *e = setup();
+    unsigned block;
+
+    coiommu_pinset_set_quota(&e->pins.set, 4 * BLOCK);
+    for (block = 0; block < 4; block++) {
+        g_assert_cmpint(pin(e, block), ==, 1);
+    }
+    coiommu_standalone_bql = false;
+    g_assert_true(coiommu_gate_enter(&e->gate));
+    /* A writer waits for us to leave. */
+    e->gate.closed++;
+    g_assert_cmpint(coiommu_demand_pin(&e->pins, 4 * BLOCK, UNIT, INT64_MAX),
+                    ==, -EINTR);
+    g_assert_cmpuint(coiommu_pinset_totals(&e->pins.set).pinned, ==, 4);
+    e->gate.closed--;
+    g_assert_cmpint(coiommu_demand_pin(&e->pins, 4 * BLOCK, UNIT, 0), ==,
+                    -EAGAIN);
+    g_assert_cmpuint(coiommu_pinset_totals(&e->pins.set).pinned, ==, 3);
+    g_assert_cmpint(coiommu_demand_pin(&e->pins, 4 * BLOCK, UNIT, 0), ==, 1);
+    g_assert_cmpuint(stat64_get(&e->stats.pin_errors), ==, 0);
+    coiommu_gate_leave(&e->gate);
+    coiommu_standalone_bql = true;
+    teardown(e);
+}
+
 static uint64_t replayed[BLOCKS];
 static unsigned replays_left;
 
@@ -374,6 +402,7 @@ int main(int argc, char **argv)
     g_test_add_func("/pins/stuck", test_stuck);
     g_test_add_func("/pins/part", test_part);
     g_test_add_func("/pins/demand", test_demand);
+    g_test_add_func("/pins/demand-ends", test_demand_ends);
     g_test_add_func("/pins/replay", test_replay);
     return g_test_run();
 }
