@@ -78,6 +78,29 @@ def test_hole_below_4g(t):
                 "PIN from the BIOS on")
 
 
+def test_memory_passed_over(t):
+    """ROM, and memory that comes and goes by itself, are not for devices."""
+    with open(f"{t.folder()}/rom", "wb") as file:
+        file.truncate(128 * MIB)
+    extra = ("-object", "memory-backend-memfd,id=vmem,size=256M,share=on",
+             "-device", "virtio-mem-pci,memdev=vmem,requested-size=128M",
+             "-object", "memory-backend-file,id=rom,size=128M,share=on,"
+             f"readonly=on,rom=on,mem-path={file.name}",
+             "-device", "pc-dimm,memdev=rom")
+    with t.machine(memory="512M,slots=2,maxmem=4G", extra=extra) as machine:
+        server, = machine.servers
+        guest = ready(t, machine, size=8 * GIB)
+        for device in machine.qmp("query-memory-devices"):
+            data = device["data"]
+            where = data.get("memaddr") or data["addr"]
+            t.equal(guest.pin_bytes(where, 4096), ABI.ST_RANGE,
+                    f"PIN in {device['type']}")
+        master(machine)
+        t.equal(guest.detach(endpoint(0, 5)), ABI.ST_OK, "DETACH")
+        settled(machine)
+        t.equal(server.mapped_bytes(), 512 * MIB - HOLE, "all of RAM")
+
+
 def functions(machine):
     """Two functions of one device, the second one first as PCI wants it."""
     return [vfio_user(machine, 1, "f1", addr="5.1"),
