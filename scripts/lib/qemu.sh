@@ -50,6 +50,8 @@ qemu_require_series() {
     [ -f "$QEMU_PATCHES/$1/series" ] ||
         die "there are no patches for QEMU $1; the supported series are:" \
             "$(qemu_series_list | paste -sd ' ')."
+    [ -f "$QEMU_PATCHES/repacked/$1.patch" ] ||
+        die "there is no qemu-patches/repacked/$1.patch."
 }
 
 # qemu_patch_names TREE: the names of its patches, in order.
