@@ -253,4 +253,5 @@ void coiommu_properties_class_init(ObjectClass *klass)
     object_class_property_set_description(klass, "escape-threshold",
         "Misses per second from which on pins are widened (0: never)");
     coiommu_counters_class_init(klass);
+    coiommu_stats_init();
 }
