@@ -23,6 +23,7 @@
 #include "hw/coiommu/endpoint/blocker.h"
 #include "hw/coiommu/endpoint/endpoint.h"
 #include "hw/coiommu/endpoint/fallback.h"
+#include "hw/coiommu/include/coiommu_version.h"
 #include "hw/coiommu/machine/pc.h"
 #include "hw/coiommu/monitor/properties.h"
 #include "hw/coiommu/trace.h"
@@ -179,7 +180,7 @@ static void coiommu_realize(PCIDevice *pci_dev, Error **errp)
     threads_start(s);
     s->exit_notifier.notify = coiommu_exiting;
     qemu_add_exit_notifier(&s->exit_notifier);
-    trace_coiommu_realize(s->geometry.unit_shift);
+    trace_coiommu_realize(COIOMMU_RELEASE, s->geometry.unit_shift);
     s->machine_done_notifier.notify = coiommu_machine_done;
     qemu_add_machine_init_done_notifier(&s->machine_done_notifier);
 }

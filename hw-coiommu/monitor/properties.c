@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Settings that can be changed while the machine runs, on the command line and
- * by qom-set:
+ * The version, and settings that can be changed while the machine runs, on the
+ * command line and by qom-set:
  *   unpin-policy     off, lazy or timeout: see core/policy.h
  *   unpin-interval   ms from one pass of the unpin thread to the next
  *   unpin-window     ms for which the policy timeout keeps an idle block
@@ -20,6 +20,7 @@
 #include "qapi/visitor.h"
 #include "counters.h"
 #include "hw/coiommu/endpoint/fallback.h"
+#include "hw/coiommu/include/coiommu_version.h"
 #include "properties.h"
 
 #define INTERVAL_MAX_MS (3600 * 1000)
@@ -217,10 +218,18 @@ static void set_threshold(Object *obj, Visitor *v, const char *name,
     }
 }
 
+static char *get_version(Object *obj, Error **errp)
+{
+    return g_strdup(COIOMMU_RELEASE);
+}
+
 void coiommu_properties_class_init(ObjectClass *klass)
 {
     size_t i;
 
+    object_class_property_add_str(klass, "version", get_version, NULL);
+    object_class_property_set_description(klass, "version",
+        "Version of the device");
     object_class_property_add_enum(klass, "unpin-policy",
                                    "CoiommuUnpinPolicy", &policy_lookup,
                                    get_policy, set_policy);

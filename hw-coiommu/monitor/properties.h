@@ -7,7 +7,7 @@
 
 #include "hw/coiommu/coiommu.h"
 
-/* Give the class its settings and counters; call once. */
+/* Give the class its settings, counters and version; call once. */
 void coiommu_properties_class_init(ObjectClass *klass);
 
 /* Is @quota one that devices can work with?  0 is no limit. */

@@ -8,6 +8,8 @@ from driver import ABI, Guest, endpoint
 
 PATH = "/machine/peripheral/iommu"
 DOCS = os.path.join(os.path.dirname(os.path.realpath(__file__)), "../../docs")
+HEADER = os.path.join(os.path.dirname(os.path.realpath(__file__)),
+                      "../../hw-coiommu/include/coiommu_version.h")
 ROW = re.compile(r"^\| `([\w-]+)` \| (\w+) \| ([\w ]*) \|", re.M)
 # A row's kind, and its unit, in the words of query-stats-schemas.
 KINDS = {"counter": "cumulative", "now": "instant", "peak": "peak",
@@ -71,3 +73,10 @@ def test_counters_without_device(t):
         t.equal(stats(machine), None, "stats when unrealized")
     with t.machine(coiommu=None, servers=0) as machine:
         t.equal(stats(machine), None, "stats without a device")
+
+
+def test_version(t):
+    """The device tells the version of the release."""
+    version = re.search(r'COIOMMU_RELEASE "(.*)"', read(HEADER)).group(1)
+    with t.machine() as machine:
+        t.equal(machine.counter("version"), version, "version")

@@ -15,7 +15,8 @@ import sys
 HEADER = "hw-coiommu/include/coiommu_version.h"
 CHANGELOG = "docs/CHANGELOG.md"
 # What must use the version: a pattern for git grep, and where.
-USERS = [(r"MODULE_VERSION(COIOMMU_RELEASE)", "guest-driver")]
+USERS = [("MODULE_VERSION(COIOMMU_RELEASE)", "guest-driver"),
+         ("g_strdup(COIOMMU_RELEASE)", "hw-coiommu/monitor")]
 # What pages quote of a running system.
 QUOTED = re.compile(r"coiommu [\da-f:.]+: version ([\d.]+\d),")
 
