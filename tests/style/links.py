@@ -4,7 +4,8 @@
 A link to a file must lead to a file of the repository, and one to a heading
 must name a heading of that page, as GitHub makes anchors of them.  Paths in
 text and in comments, docs/... as code or not, must exist as well; what speaks
-of QEMU's own docs/ is in qemu-patches/ and left out.
+of QEMU's own docs/ is in qemu-patches/ and left out.  So must functions and
+files that docs/devel/ names as code.
 
 Prints the links that lead nowhere; exits with 1 then.
 """
@@ -53,12 +54,26 @@ def broken_links(page):
             yield target
 
 
+def unknown_code(page, files):
+    """Functions of ours and files that the page names and that are not there."""
+    source = "".join(read(name) for name in files
+                     if name.endswith((".c", ".h")))
+    for name in re.findall(r"`(\w+)\(\)`", read(page)):
+        if not re.search(rf"\b{name}\(", source):
+            yield f"{name}()"
+    for name in re.findall(r"`([a-z\d_/-]+\.(?:c|h|py|sh))`", read(page)):
+        if not any(f"/{path}".endswith(f"/{name}") for path in files):
+            yield name
+
+
 def main(files):
     bad = [(name, target) for name in files if name.endswith(".md")
            for target in broken_links(name)]
     bad += [(name, path) for name in files
             if not name.startswith("qemu-patches/")
             for path in PATH.findall(read(name)) if not os.path.exists(path)]
+    bad += [(name, code) for name in files if name.startswith("docs/devel/")
+            for code in unknown_code(name, files)]
     for name, target in bad:
         print(f"{name}: leads nowhere: {target}")
     print(f"{len(files)} files, {len(bad)} links that lead nowhere")
