@@ -24,7 +24,10 @@
 #include <linux/io.h>
 #include <linux/irqflags.h>
 #include <linux/kernel.h>
+#include <linux/preempt.h>
+#include <linux/rcupdate.h>
 #include <linux/scatterlist.h>
+#include <linux/sched.h>
 #include <linux/sched/clock.h>
 #include <linux/slab.h>
 #include <linux/smp.h>
@@ -291,6 +294,25 @@ static void gather(struct coiommu_dtt *dtt, struct pin_cursor *cur,
 	}
 }
 
+/*
+ * Let other tasks run between two requests, if the caller may sleep.  Without
+ * CONFIG_PREEMPT_COUNT that can't be known, and preemptible() is never true.
+ */
+static void let_others_run(void)
+{
+	if (preemptible() && !rcu_preempt_depth())
+		cond_resched();
+}
+
+/* Is there more to ask for?  Only with F_PARTIAL may a device serve a part. */
+static bool goes_on(const struct coiommu_slots *slots, u32 status,
+		    const struct pin_cursor *cur)
+{
+	if (status == COIOMMU_ST_AGAIN)
+		return slots->partial;
+	return status == COIOMMU_ST_OK && (cur->addr < cur->end || cur->left);
+}
+
 /* Ask for all that the cursor covers and that is not PINNED. */
 static int pin(struct coiommu *coi, struct pin_cursor *cur)
 {
@@ -299,7 +321,7 @@ static int pin(struct coiommu *coi, struct pin_cursor *cur)
 	unsigned int cpu;
 	u32 status;
 
-	do {
+	for (;;) {
 		const struct pin_cursor begin = *cur;
 		struct pin_batch batch = {
 			.block_shift = slots->block_shift - GFN_SHIFT,
@@ -325,9 +347,10 @@ static int pin(struct coiommu *coi, struct pin_cursor *cur)
 			atomic64_inc(&slots->again);
 			*cur = begin;
 		}
-	} while (status == COIOMMU_ST_AGAIN ||
-		 (status == COIOMMU_ST_OK &&
-		  (cur->addr < cur->end || cur->left)));
+		if (!goes_on(slots, status, cur))
+			break;
+		let_others_run();
+	}
 
 	if (likely(status == COIOMMU_ST_OK))
 		return 0;
