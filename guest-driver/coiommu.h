@@ -99,6 +99,14 @@ struct coiommu_slots {
 };
 
 /**
+ * struct coiommu_struck - mappings struck off the books of a device
+ * @list: struct mapping; see coiommu_books.c
+ */
+struct coiommu_struck {
+	struct hlist_head list;
+};
+
+/**
  * struct coiommu - one coIOMMU function, from probe to remove
  * @pdev: the function
  * @regs: BAR 0
@@ -173,6 +181,8 @@ struct coiommu {
  * @given_up: no longer attached, though its driver is bound
  * @removed: unplugged; kept for unmaps that come late
  * @suspect: has been attached since the table was last known to be empty
+ * @untracked_reason: why it was not tracked when a driver was last about to bind,
+ *	or NULL; the log has a line for it
  * @was_master: its last driver had left bus mastering on
  *
  * What each map and unmap needs comes first, to share a cache line.
@@ -196,6 +206,7 @@ struct coiommu_dev {
 	bool removed;
 	bool suspect;
 	bool was_master;
+	const char *untracked_reason;
 };
 
 static inline bool coiommu_is_child(const struct coiommu_dev *cdev)
@@ -238,24 +249,36 @@ const char *coiommu_status_name(u32 status);
 int coiommu_count_slow(struct coiommu_dev *cdev, u64 addr, size_t size,
 		       atomic_t *entry);
 int coiommu_count(struct coiommu_dev *cdev, u64 addr, size_t size);
-void coiommu_uncount(struct coiommu_dev *cdev, u64 addr, size_t size);
+void coiommu_strike(struct coiommu_dev *cdev, u64 addr, size_t size,
+		    struct coiommu_struck *struck);
+void coiommu_strike_sg(struct coiommu_dev *cdev, struct scatterlist *sgl,
+		       int nents, struct coiommu_struck *struck);
+void coiommu_uncount(struct coiommu_dev *cdev, u64 addr, size_t size,
+		     struct coiommu_struck *struck);
+void coiommu_uncount_now(struct coiommu_dev *cdev, u64 addr, size_t size);
 int coiommu_count_sg(struct coiommu_dev *cdev, struct scatterlist *sgl,
 		     int nents);
 int coiommu_pin_counted_sg(struct coiommu_dev *cdev, struct scatterlist *sgl,
 			   int nents, int flags);
 void coiommu_uncount_sg(struct coiommu_dev *cdev, struct scatterlist *sgl,
-			int nents);
+			int nents, struct coiommu_struck *struck);
 
 /* coiommu_books.c */
 struct coiommu_books *coiommu_books_new(void);
 int coiommu_books_add(struct coiommu_books *books, u64 addr, size_t size);
-size_t coiommu_books_take(struct coiommu_books *books, u64 addr, size_t size);
-u64 coiommu_books_close(struct coiommu_books *books, struct coiommu_dtt *dtt);
+void coiommu_books_strike(struct coiommu_books *books, u64 addr, size_t size,
+			  struct coiommu_struck *struck);
+void coiommu_books_strike_all(struct coiommu_books *books,
+			      struct coiommu_struck *struck);
+u64 coiommu_struck_put(struct coiommu_struck *struck, struct coiommu_dtt *dtt);
 
 /* coiommu_dma.c */
 extern const struct dma_map_ops coiommu_dma_ops;
 void coiommu_dma_shadowed(struct coiommu_dev *cdev);
 int coiommu_dma_book(struct coiommu_dev *cdev);
+void coiommu_dma_install(struct coiommu_dev *cdev);
+void coiommu_dma_leave(struct coiommu_dev *cdev);
+bool coiommu_dma_is_ours(const struct dma_map_ops *ops);
 
 /* coiommu_children.c */
 struct pci_dev *coiommu_function_of(struct device *dev);
@@ -271,7 +294,8 @@ struct coiommu_dev *coiommu_dev_find(struct coiommu *coi,
 				     const struct device *dev);
 struct coiommu_dev *coiommu_dev_new(struct coiommu *coi, struct device *dev,
 				    struct coiommu_dev *function);
-void coiommu_dev_take_ops(struct coiommu_dev *cdev);
+void coiommu_dev_take_ops(struct coiommu_dev *cdev, struct device *dev);
+void coiommu_dev_take_all_ops(struct coiommu *coi);
 void coiommu_dev_drop(struct coiommu_dev *cdev);
 void coiommu_dev_refresh(struct coiommu_dev *cdev);
 

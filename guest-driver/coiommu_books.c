@@ -100,56 +100,73 @@ static struct mapping *find(struct coiommu_books *books, u64 addr, size_t size)
 	return found;
 }
 
+/* Move a mapping from the books to @struck.  Holds the lock of the books. */
+static void strike(struct mapping *mapping, struct coiommu_struck *struck)
+{
+	hash_del(&mapping->node);
+	hlist_add_head(&mapping->node, &struck->list);
+}
+
 /**
- * coiommu_books_take - strike a mapping off
+ * coiommu_books_strike - strike a mapping off, if there is one
  * @books: of its device
  * @addr: DMA address
  * @size: bytes, as the driver says
+ * @struck: gets it; the caller must call coiommu_struck_put()
  *
- * Any context.  Returns how many bytes are to be taken back in the table, 0 if
- * there is no such mapping.
+ * Must be called before @addr can be mapped anew: a second mapping of the same
+ * address could be found in place of the first.  Any context.
  */
-size_t coiommu_books_take(struct coiommu_books *books, u64 addr, size_t size)
+void coiommu_books_strike(struct coiommu_books *books, u64 addr, size_t size,
+			  struct coiommu_struck *struck)
 {
 	struct mapping *mapping;
 	unsigned long flags;
 
 	spin_lock_irqsave(&books->lock, flags);
 	mapping = find(books, addr, size);
-	size = mapping ? mapping->size : 0;
 	if (mapping)
-		hash_del(&mapping->node);
+		strike(mapping, struck);
 	spin_unlock_irqrestore(&books->lock, flags);
-	kfree(mapping);
-	return size;
 }
 
 /**
- * coiommu_books_close - take back all that is noted
+ * coiommu_books_strike_all - strike all mappings off
  * @books: of a device that has no driver any more
- * @dtt: where it is counted
- *
- * Process context.  Returns how many mappings there were.
+ * @struck: gets them; the caller must call coiommu_struck_put()
  */
-u64 coiommu_books_close(struct coiommu_books *books, struct coiommu_dtt *dtt)
+void coiommu_books_strike_all(struct coiommu_books *books,
+			      struct coiommu_struck *struck)
 {
 	struct mapping *mapping;
 	struct hlist_node *next;
-	HLIST_HEAD(left);
 	unsigned long flags;
-	u64 count = 0;
 	int i;
 
 	spin_lock_irqsave(&books->lock, flags);
-	hash_for_each_safe(books->hash, i, next, mapping, node) {
-		hash_del(&mapping->node);
-		hlist_add_head(&mapping->node, &left);
-	}
+	hash_for_each_safe(books->hash, i, next, mapping, node)
+		strike(mapping, struck);
 	spin_unlock_irqrestore(&books->lock, flags);
-	hlist_for_each_entry_safe(mapping, next, &left, node) {
+}
+
+/**
+ * coiommu_struck_put - take back in the table what has been struck off
+ * @struck: mappings that no device uses any more; empty afterwards
+ * @dtt: where they are counted
+ *
+ * Any context.  Returns how many there were.
+ */
+u64 coiommu_struck_put(struct coiommu_struck *struck, struct coiommu_dtt *dtt)
+{
+	struct mapping *mapping;
+	struct hlist_node *next;
+	u64 count = 0;
+
+	hlist_for_each_entry_safe(mapping, next, &struck->list, node) {
 		coiommu_dtt_put(dtt, mapping->addr, mapping->size);
 		kfree(mapping);
 		count++;
 	}
+	INIT_HLIST_HEAD(&struck->list);
 	return count;
 }

@@ -60,9 +60,7 @@ struct pci_dev *coiommu_function_of(struct device *dev)
 /* Are its mappings counted, be it by its own or by copied operations? */
 static bool is_counted(struct device *dev)
 {
-	const struct dma_map_ops *ops = get_dma_ops(dev);
-
-	return ops && ops->alloc == coiommu_dma_ops.alloc;
+	return coiommu_dma_is_ours(get_dma_ops(dev));
 }
 
 /*
@@ -85,6 +83,19 @@ static void give_up(struct coiommu_dev *function, struct device *dev,
 		 reason);
 }
 
+/*
+ * Take from a child what it has from the time when its function was attached, or
+ * its mappings would be refused.  Holds coi->lock.
+ */
+static void take_stale_ops(struct coiommu_dev *function, struct device *dev)
+{
+	struct coiommu_dev *cdev = coiommu_dev_find(function->coi, dev);
+
+	coiommu_dev_take_ops(function, dev);
+	if (cdev)
+		coiommu_dev_take_ops(cdev, dev);
+}
+
 /* Its driver is about to bind.  Holds coi->lock. */
 static void child_bind(struct coiommu *coi, struct device *dev)
 {
@@ -92,8 +103,12 @@ static void child_bind(struct coiommu *coi, struct device *dev)
 	struct coiommu_dev *function = coiommu_dev_find(coi, &pdev->dev);
 	const char *reason;
 
-	if (!function || !function->attached || never_maps(dev))
+	if (!function || never_maps(dev))
 		return;
+	if (!function->attached) {
+		take_stale_ops(function, dev);
+		return;
+	}
 	reason = coiommu_dev_count(function, dev);
 	if (reason)
 		give_up(function, dev, reason);

@@ -70,17 +70,53 @@ struct coiommu_dev *coiommu_dev_new(struct coiommu *coi, struct device *dev,
 }
 
 /**
- * coiommu_dev_take_ops - from here on the device's mappings are the kernel's
- * @cdev: its context
+ * coiommu_dev_take_ops - from here on a device's mappings are the kernel's
+ * @cdev: the context whose operations the device may have
+ * @dev: the device: that of the context, or a child that has copied them
  *
- * Holds coi->lock.
+ * Process context; waits for what unmaps at this moment.  Holds coi->lock.
  */
-void coiommu_dev_take_ops(struct coiommu_dev *cdev)
+void coiommu_dev_take_ops(struct coiommu_dev *cdev, struct device *dev)
 {
-	struct device *dev = cdev->dev;
+	lockdep_assert_held(&cdev->coi->lock);
+	if (get_dma_ops(dev) != &cdev->ops)
+		return;
+	coiommu_dma_leave(cdev);
+	/* What has been called before does not look, and must have returned. */
+	compat_synchronize_ops();
+	set_dma_ops(dev, NULL);
+}
+
+/* Take the operations of @data from @dev and from what is below it. */
+static int take_ops_below(struct device *dev, void *data)
+{
+	struct coiommu_dev *cdev = data;
 
 	if (get_dma_ops(dev) == &cdev->ops)
 		set_dma_ops(dev, NULL);
+	return device_for_each_child(dev, data, take_ops_below);
+}
+
+/**
+ * coiommu_dev_take_all_ops - the same for all devices, and copies
+ * @coi: the function, about to go
+ *
+ * Process context.  When this returns no CPU is in our operations.  Holds
+ * coi->lock.
+ */
+void coiommu_dev_take_all_ops(struct coiommu *coi)
+{
+	struct coiommu_dev *cdev;
+
+	lockdep_assert_held(&coi->lock);
+	list_for_each_entry(cdev, &coi->devices, node)
+		coiommu_dma_leave(cdev);
+	/* As above. */
+	compat_synchronize_ops();
+	list_for_each_entry(cdev, &coi->devices, node)
+		take_ops_below(cdev->dev, cdev);
+	/* What had been called before that may still use the context. */
+	compat_synchronize_ops();
 }
 
 /**

@@ -80,18 +80,54 @@ int coiommu_count(struct coiommu_dev *cdev, u64 addr, size_t size)
 }
 
 /**
+ * coiommu_strike - strike a mapping off the books of a device that has some
+ * @cdev: the device
+ * @addr: DMA address
+ * @size: bytes, as its driver says
+ * @struck: for coiommu_uncount(), which must be called next
+ *
+ * Must be called before @addr can be mapped anew.  Any context.
+ */
+void coiommu_strike(struct coiommu_dev *cdev, u64 addr, size_t size,
+		    struct coiommu_struck *struck)
+{
+	if (cdev->books)
+		coiommu_books_strike(cdev->books, addr, size, struck);
+}
+
+/**
+ * coiommu_strike_sg - the same for a list
+ * @cdev: the device
+ * @sgl: list with DMA addresses and lengths
+ * @nents: entries
+ * @struck: for coiommu_uncount_sg(), which must be called next
+ */
+void coiommu_strike_sg(struct coiommu_dev *cdev, struct scatterlist *sgl,
+		       int nents, struct coiommu_struck *struck)
+{
+	struct scatterlist *sg;
+	int i;
+
+	for_each_sg(sgl, sg, nents, i)
+		coiommu_strike(cdev, sg_dma_address(sg), sg_dma_len(sg),
+			       struck);
+}
+
+/**
  * coiommu_uncount - take back one mapping of a device that may be booked
  * @cdev: the device
  * @addr: DMA address
  * @size: bytes, as its driver says
+ * @struck: what coiommu_strike() has found
  *
- * Any context.
+ * Must be called when no device uses the mapping any more.  Any context.
  */
-void coiommu_uncount(struct coiommu_dev *cdev, u64 addr, size_t size)
+void coiommu_uncount(struct coiommu_dev *cdev, u64 addr, size_t size,
+		     struct coiommu_struck *struck)
 {
 	if (cdev->books)
-		size = coiommu_books_take(cdev->books, addr, size);
-	if (size)
+		coiommu_struck_put(struck, &cdev->coi->dtt);
+	else
 		coiommu_dtt_put(&cdev->coi->dtt, addr, size);
 }
 
@@ -100,15 +136,44 @@ void coiommu_uncount(struct coiommu_dev *cdev, u64 addr, size_t size)
  * @cdev: the device
  * @sgl: list with DMA addresses and lengths
  * @nents: entries
+ * @struck: what coiommu_strike_sg() has found
  */
 void coiommu_uncount_sg(struct coiommu_dev *cdev, struct scatterlist *sgl,
-			int nents)
+			int nents, struct coiommu_struck *struck)
 {
 	struct scatterlist *sg;
 	int i;
 
+	/* The first one takes all of @struck. */
 	for_each_sg(sgl, sg, nents, i)
-		coiommu_uncount(cdev, sg_dma_address(sg), sg_dma_len(sg));
+		coiommu_uncount(cdev, sg_dma_address(sg), sg_dma_len(sg),
+				struck);
+}
+
+/**
+ * coiommu_uncount_now - take back a mapping whose address is not free yet
+ * @cdev: the device
+ * @addr: DMA address
+ * @size: bytes, as its driver says
+ *
+ * Any context.
+ */
+void coiommu_uncount_now(struct coiommu_dev *cdev, u64 addr, size_t size)
+{
+	struct coiommu_struck struck = { };
+
+	coiommu_strike(cdev, addr, size, &struck);
+	coiommu_uncount(cdev, addr, size, &struck);
+}
+
+/* The same for a list. */
+static void uncount_sg_now(struct coiommu_dev *cdev, struct scatterlist *sgl,
+			   int nents)
+{
+	struct coiommu_struck struck = { };
+
+	coiommu_strike_sg(cdev, sgl, nents, &struck);
+	coiommu_uncount_sg(cdev, sgl, nents, &struck);
 }
 
 /* Count an entry of a list, and book it; returns as coiommu_dtt_get(). */
@@ -161,13 +226,13 @@ int coiommu_count_sg(struct coiommu_dev *cdev, struct scatterlist *sgl,
 	for_each_sg(sgl, sg, nents, i) {
 		ret = count_entry(cdev, sg);
 		if (ret < 0) {
-			coiommu_uncount_sg(cdev, sgl, i);
+			uncount_sg_now(cdev, sgl, i);
 			return ret;
 		}
 		flags |= ret;
 	}
 	ret = flags ? coiommu_pin_counted_sg(cdev, sgl, nents, flags) : 0;
 	if (ret)
-		coiommu_uncount_sg(cdev, sgl, nents);
+		uncount_sg_now(cdev, sgl, nents);
 	return ret;
 }

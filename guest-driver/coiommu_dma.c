@@ -23,6 +23,17 @@
  * before the first bounced address goes to the driver, or data is lost: swiotlb
  * clears that flag too, but on the shadow, which nobody asks.
  *
+ * Going.  The DMA API reads dev->dma_ops and calls an operation, which reads it
+ * once more to find the context.  An unmap that comes late, from another CPU, may
+ * see two values.  A test for that would cost each unmap two instructions, so the
+ * operations that are counted by instructions (map, unmap, and those of lists)
+ * have none.  Before dev->dma_ops becomes NULL they are replaced in the device's own
+ * structure by such as do look, and then use the shadow (coiommu_dma_leave()), and a grace period lets those
+ * return that had been called before; coiommu_dev_take_ops() does all of it.  All
+ * other operations always look.  What sleeps in an operation is not waited for: that
+ * is what allocates and frees coherent memory, which drivers must do before they
+ * are unbound.
+ *
  * Order.  Map: the shadow first, then count and pin what it returned.  Unmap:
  * the shadow first (it copies the bounce buffer), then the count.
  *
@@ -36,16 +47,41 @@
 #include "coiommu_dtt.h"
 #include "coiommu_trace.h"
 
+/*
+ * For the counting operations only: coiommu_dma_leave() must have replaced them,
+ * and the callers that were in them have returned, before dev->dma_ops changes.
+ */
 static __always_inline struct coiommu_dev *to_coiommu_dev(struct device *dev)
 {
 	return container_of(dev->dma_ops, struct coiommu_dev, ops);
 }
 
-/* dma_set_coherent_mask() writes only the real device. */
-static struct device *shadow_for_alloc(struct device *dev)
+/*
+ * For all others.  Returns NULL if the operations have gone since the DMA API
+ * looked at them; the caller must then do what the kernel does without.
+ */
+static struct coiommu_dev *find_context(struct device *dev)
 {
-	struct coiommu_dev *cdev = to_coiommu_dev(dev);
+	const struct dma_map_ops *ops = READ_ONCE(dev->dma_ops);
 
+	return coiommu_dma_is_ours(ops) ?
+	       container_of(ops, struct coiommu_dev, ops) : NULL;
+}
+
+/* The device that the public DMA API is to be called with. */
+static struct device *shadow_or_self(struct device *dev)
+{
+	struct coiommu_dev *cdev = find_context(dev);
+
+	return cdev ? &cdev->shadow : dev;
+}
+
+/* The same for memory: dma_set_coherent_mask() writes only the real device. */
+static struct device *shadow_for_alloc(struct coiommu_dev *cdev,
+				       struct device *dev)
+{
+	if (!cdev)
+		return dev;
 	WRITE_ONCE(cdev->shadow.coherent_dma_mask, dev->coherent_dma_mask);
 	return &cdev->shadow;
 }
@@ -76,29 +112,28 @@ static void coiommu_sync_single_for_cpu(struct device *dev, dma_addr_t addr,
 					size_t size,
 					enum dma_data_direction dir)
 {
-	dma_sync_single_for_cpu(&to_coiommu_dev(dev)->shadow, addr, size, dir);
+	dma_sync_single_for_cpu(shadow_or_self(dev), addr, size, dir);
 }
 
 static void coiommu_sync_single_for_device(struct device *dev, dma_addr_t addr,
 					   size_t size,
 					   enum dma_data_direction dir)
 {
-	dma_sync_single_for_device(&to_coiommu_dev(dev)->shadow, addr, size,
-				   dir);
+	dma_sync_single_for_device(shadow_or_self(dev), addr, size, dir);
 }
 
 static void coiommu_sync_sg_for_cpu(struct device *dev,
 				    struct scatterlist *sgl, int nents,
 				    enum dma_data_direction dir)
 {
-	dma_sync_sg_for_cpu(&to_coiommu_dev(dev)->shadow, sgl, nents, dir);
+	dma_sync_sg_for_cpu(shadow_or_self(dev), sgl, nents, dir);
 }
 
 static void coiommu_sync_sg_for_device(struct device *dev,
 				       struct scatterlist *sgl, int nents,
 				       enum dma_data_direction dir)
 {
-	dma_sync_sg_for_device(&to_coiommu_dev(dev)->shadow, sgl, nents, dir);
+	dma_sync_sg_for_device(shadow_or_self(dev), sgl, nents, dir);
 }
 
 static void install_sync(struct coiommu_dev *cdev)
@@ -243,9 +278,15 @@ static noinline void unmap_by_shadow(struct coiommu_dev *cdev, dma_addr_t addr,
 				     size_t size, enum dma_data_direction dir,
 				     unsigned long attrs)
 {
+	struct coiommu_struck struck = { };
+	const bool counted = is_memory(cdev, addr, size, attrs);
+
+	/* Before the shadow frees @addr: it may be mapped anew at once. */
+	if (counted)
+		coiommu_strike(cdev, addr, size, &struck);
 	compat_unmap_phys(&cdev->shadow, addr, size, dir, attrs);
-	if (is_memory(cdev, addr, size, attrs))
-		coiommu_uncount(cdev, addr, size);
+	if (counted)
+		coiommu_uncount(cdev, addr, size, &struck);
 }
 
 static __always_inline dma_addr_t map_phys(struct device *dev,
@@ -277,6 +318,20 @@ static __always_inline void unmap_phys(struct device *dev, dma_addr_t addr,
 		untrack(cdev, addr, size);
 }
 
+static void trace_mapped(struct device *dev, dma_addr_t addr, size_t size,
+			 unsigned long attrs)
+{
+	if (addr != DMA_MAPPING_ERROR && !(attrs & DMA_ATTR_MMIO))
+		trace_coiommu_map(dev, addr, size);
+}
+
+static void trace_unmap(struct device *dev, dma_addr_t addr, size_t size,
+			unsigned long attrs)
+{
+	if (!(attrs & DMA_ATTR_MMIO))
+		trace_coiommu_unmap(dev, addr, size);
+}
+
 static noinline dma_addr_t map_phys_traced(struct device *dev, phys_addr_t phys,
 					   size_t size,
 					   enum dma_data_direction dir,
@@ -284,8 +339,7 @@ static noinline dma_addr_t map_phys_traced(struct device *dev, phys_addr_t phys,
 {
 	dma_addr_t addr = map_phys(dev, phys, size, dir, attrs);
 
-	if (addr != DMA_MAPPING_ERROR && !(attrs & DMA_ATTR_MMIO))
-		trace_coiommu_map(dev, addr, size);
+	trace_mapped(dev, addr, size, attrs);
 	return addr;
 }
 
@@ -294,8 +348,7 @@ static noinline void unmap_phys_traced(struct device *dev, dma_addr_t addr,
 				       enum dma_data_direction dir,
 				       unsigned long attrs)
 {
-	if (!(attrs & DMA_ATTR_MMIO))
-		trace_coiommu_unmap(dev, addr, size);
+	trace_unmap(dev, addr, size, attrs);
 	unmap_phys(dev, addr, size, dir, attrs);
 }
 
@@ -318,8 +371,38 @@ static void coiommu_unmap_phys(struct device *dev, dma_addr_t addr,
 		unmap_phys(dev, addr, size, dir, attrs);
 }
 
-/* Makes COMPAT_MAP_OPS of the two functions above. */
+static dma_addr_t leaving_map_phys(struct device *dev, phys_addr_t phys,
+				   size_t size, enum dma_data_direction dir,
+				   unsigned long attrs)
+{
+	struct coiommu_dev *cdev = find_context(dev);
+	dma_addr_t addr;
+
+	if (!cdev)
+		return compat_map_phys(dev, phys, size, dir, attrs);
+	addr = map_by_shadow(cdev, phys, size, dir, attrs);
+	trace_mapped(dev, addr, size, attrs);
+	return addr;
+}
+
+static void leaving_unmap_phys(struct device *dev, dma_addr_t addr,
+			       size_t size, enum dma_data_direction dir,
+			       unsigned long attrs)
+{
+	struct coiommu_dev *cdev = find_context(dev);
+
+	if (!cdev) {
+		compat_unmap_phys(dev, addr, size, dir, attrs);
+		return;
+	}
+	trace_unmap(dev, addr, size, attrs);
+	unmap_by_shadow(cdev, addr, size, dir, attrs);
+}
+
+/* Each kernel's operations, made of the two pairs of functions above. */
 #include "compat/map_ops.h"
+COMPAT_DEFINE_MAP_OPS(coiommu)
+COMPAT_DEFINE_MAP_OPS(leaving)
 
 /*
  * The list as dma-direct would map it, in one pass.  Returns as
@@ -405,6 +488,35 @@ static int coiommu_map_sg(struct device *dev, struct scatterlist *sgl,
 	return ret;
 }
 
+static int leaving_map_sg(struct device *dev, struct scatterlist *sgl,
+			  int nents, enum dma_data_direction dir,
+			  unsigned long attrs)
+{
+	struct sg_table table = { .sgl = sgl, .orig_nents = nents };
+	struct coiommu_dev *cdev = find_context(dev);
+	int ret;
+
+	if (!cdev)
+		return dma_map_sgtable(dev, &table, dir, attrs) ?: table.nents;
+	ret = map_sg_by_shadow(cdev, sgl, nents, dir, attrs);
+	if (trace_coiommu_map_enabled() && ret > 0)
+		trace_map_sg(dev, sgl, ret);
+	return ret;
+}
+
+static noinline void unmap_sg_by_shadow(struct coiommu_dev *cdev,
+					struct scatterlist *sgl, int nents,
+					enum dma_data_direction dir,
+					unsigned long attrs)
+{
+	struct coiommu_struck struck = { };
+
+	/* As in unmap_by_shadow(). */
+	coiommu_strike_sg(cdev, sgl, nents, &struck);
+	dma_unmap_sg_attrs(&cdev->shadow, sgl, nents, dir, attrs);
+	coiommu_uncount_sg(cdev, sgl, nents, &struck);
+}
+
 static __always_inline void unmap_sg(struct device *dev,
 				     struct scatterlist *sgl, int nents,
 				     enum dma_data_direction dir,
@@ -412,12 +524,20 @@ static __always_inline void unmap_sg(struct device *dev,
 {
 	struct coiommu_dev *cdev = to_coiommu_dev(dev);
 
-	if (is_shadowed(cdev)) {
-		dma_unmap_sg_attrs(&cdev->shadow, sgl, nents, dir, attrs);
-		coiommu_uncount_sg(cdev, sgl, nents);
-		return;
-	}
-	untrack_sg(cdev, sgl, nents);
+	if (is_shadowed(cdev))
+		unmap_sg_by_shadow(cdev, sgl, nents, dir, attrs);
+	else
+		untrack_sg(cdev, sgl, nents);
+}
+
+static noinline void trace_unmap_sg(struct device *dev,
+				    struct scatterlist *sgl, int nents)
+{
+	struct scatterlist *sg;
+	int i;
+
+	for_each_sg(sgl, sg, nents, i)
+		trace_coiommu_unmap(dev, sg_dma_address(sg), sg_dma_len(sg));
 }
 
 static noinline void unmap_sg_traced(struct device *dev,
@@ -425,11 +545,7 @@ static noinline void unmap_sg_traced(struct device *dev,
 				     enum dma_data_direction dir,
 				     unsigned long attrs)
 {
-	struct scatterlist *sg;
-	int i;
-
-	for_each_sg(sgl, sg, nents, i)
-		trace_coiommu_unmap(dev, sg_dma_address(sg), sg_dma_len(sg));
+	trace_unmap_sg(dev, sgl, nents);
 	unmap_sg(dev, sgl, nents, dir, attrs);
 }
 
@@ -443,21 +559,37 @@ static void coiommu_unmap_sg(struct device *dev, struct scatterlist *sgl,
 		unmap_sg(dev, sgl, nents, dir, attrs);
 }
 
+static void leaving_unmap_sg(struct device *dev, struct scatterlist *sgl,
+			     int nents, enum dma_data_direction dir,
+			     unsigned long attrs)
+{
+	struct coiommu_dev *cdev = find_context(dev);
+
+	if (!cdev) {
+		dma_unmap_sg_attrs(dev, sgl, nents, dir, attrs);
+		return;
+	}
+	if (trace_coiommu_unmap_enabled())
+		trace_unmap_sg(dev, sgl, nents);
+	unmap_sg_by_shadow(cdev, sgl, nents, dir, attrs);
+}
+
 static void *coiommu_alloc(struct device *dev, size_t size, dma_addr_t *addr,
 			   gfp_t gfp, unsigned long attrs)
 {
-	struct device *shadow = shadow_for_alloc(dev);
+	struct coiommu_dev *cdev = find_context(dev);
+	struct device *shadow = shadow_for_alloc(cdev, dev);
 	void *cpu_addr;
 
 	attrs = compat_alloc_attrs(attrs);
 	cpu_addr = dma_alloc_attrs(shadow, size, addr, gfp, attrs);
-	if (cpu_addr && coiommu_count(to_coiommu_dev(dev), *addr,
-				      PAGE_ALIGN(size))) {
+	if (!cpu_addr || !cdev)
+		return cpu_addr;
+	if (coiommu_count(cdev, *addr, PAGE_ALIGN(size))) {
 		dma_free_attrs(shadow, size, cpu_addr, *addr, attrs);
 		return NULL;
 	}
-	if (cpu_addr)
-		trace_coiommu_map(dev, *addr, PAGE_ALIGN(size));
+	trace_coiommu_map(dev, *addr, PAGE_ALIGN(size));
 	return cpu_addr;
 }
 
@@ -465,9 +597,13 @@ static void *coiommu_alloc(struct device *dev, size_t size, dma_addr_t *addr,
 static void coiommu_free(struct device *dev, size_t size, void *cpu_addr,
 			 dma_addr_t addr, unsigned long attrs)
 {
-	trace_coiommu_unmap(dev, addr, PAGE_ALIGN(size));
-	coiommu_uncount(to_coiommu_dev(dev), addr, PAGE_ALIGN(size));
-	dma_free_attrs(shadow_for_alloc(dev), size, cpu_addr, addr,
+	struct coiommu_dev *cdev = find_context(dev);
+
+	if (cdev) {
+		trace_coiommu_unmap(dev, addr, PAGE_ALIGN(size));
+		coiommu_uncount_now(cdev, addr, PAGE_ALIGN(size));
+	}
+	dma_free_attrs(shadow_for_alloc(cdev, dev), size, cpu_addr, addr,
 		       compat_alloc_attrs(attrs));
 }
 
@@ -475,16 +611,17 @@ static struct page *coiommu_alloc_pages(struct device *dev, size_t size,
 					dma_addr_t *addr,
 					enum dma_data_direction dir, gfp_t gfp)
 {
-	struct device *shadow = shadow_for_alloc(dev);
+	struct coiommu_dev *cdev = find_context(dev);
+	struct device *shadow = shadow_for_alloc(cdev, dev);
 	struct page *page = dma_alloc_pages(shadow, size, addr, dir, gfp);
 
-	if (page && coiommu_count(to_coiommu_dev(dev), *addr,
-				  PAGE_ALIGN(size))) {
+	if (!page || !cdev)
+		return page;
+	if (coiommu_count(cdev, *addr, PAGE_ALIGN(size))) {
 		dma_free_pages(shadow, size, page, *addr, dir);
 		return NULL;
 	}
-	if (page)
-		trace_coiommu_map(dev, *addr, PAGE_ALIGN(size));
+	trace_coiommu_map(dev, *addr, PAGE_ALIGN(size));
 	return page;
 }
 
@@ -492,25 +629,30 @@ static void coiommu_free_pages(struct device *dev, size_t size,
 			       struct page *page, dma_addr_t addr,
 			       enum dma_data_direction dir)
 {
-	trace_coiommu_unmap(dev, addr, PAGE_ALIGN(size));
-	coiommu_uncount(to_coiommu_dev(dev), addr, PAGE_ALIGN(size));
-	dma_free_pages(shadow_for_alloc(dev), size, page, addr, dir);
+	struct coiommu_dev *cdev = find_context(dev);
+
+	if (cdev) {
+		trace_coiommu_unmap(dev, addr, PAGE_ALIGN(size));
+		coiommu_uncount_now(cdev, addr, PAGE_ALIGN(size));
+	}
+	dma_free_pages(shadow_for_alloc(cdev, dev), size, page, addr, dir);
 }
 
 static int coiommu_mmap(struct device *dev, struct vm_area_struct *vma,
 			void *cpu_addr, dma_addr_t addr, size_t size,
 			unsigned long attrs)
 {
-	return dma_mmap_attrs(shadow_for_alloc(dev), vma, cpu_addr, addr, size,
-			      compat_alloc_attrs(attrs));
+	return dma_mmap_attrs(shadow_for_alloc(find_context(dev), dev), vma,
+			      cpu_addr, addr, size, compat_alloc_attrs(attrs));
 }
 
 static int coiommu_get_sgtable(struct device *dev, struct sg_table *table,
 			       void *cpu_addr, dma_addr_t addr, size_t size,
 			       unsigned long attrs)
 {
-	return dma_get_sgtable_attrs(shadow_for_alloc(dev), table, cpu_addr,
-				     addr, size, compat_alloc_attrs(attrs));
+	return dma_get_sgtable_attrs(shadow_for_alloc(find_context(dev), dev),
+				     table, cpu_addr, addr, size,
+				     compat_alloc_attrs(attrs));
 }
 
 /*
@@ -520,12 +662,14 @@ static int coiommu_get_sgtable(struct device *dev, struct sg_table *table,
  */
 static int coiommu_dma_supported(struct device *dev, u64 mask)
 {
-	return !dma_set_coherent_mask(&to_coiommu_dev(dev)->shadow, mask);
+	struct coiommu_dev *cdev = find_context(dev);
+
+	return !cdev || !dma_set_coherent_mask(&cdev->shadow, mask);
 }
 
 static u64 coiommu_get_required_mask(struct device *dev)
 {
-	return dma_get_required_mask(&to_coiommu_dev(dev)->shadow);
+	return dma_get_required_mask(shadow_or_self(dev));
 }
 
 /*
@@ -534,14 +678,16 @@ static u64 coiommu_get_required_mask(struct device *dev)
  */
 static size_t coiommu_max_mapping_size(struct device *dev)
 {
-	struct coiommu_dev *cdev = to_coiommu_dev(dev);
+	struct coiommu_dev *cdev = find_context(dev);
 
+	if (!cdev)
+		return dma_max_mapping_size(dev);
 	return min(cdev->max_mapping, dma_max_mapping_size(&cdev->shadow));
 }
 
 /* A device's operations to begin with: see coiommu_dma_shadowed(). */
 const struct dma_map_ops coiommu_dma_ops = {
-	COMPAT_MAP_OPS,
+	COMPAT_MAP_OPS(coiommu),
 	.map_sg			= coiommu_map_sg,
 	.unmap_sg		= coiommu_unmap_sg,
 	.alloc			= coiommu_alloc,
@@ -554,3 +700,51 @@ const struct dma_map_ops coiommu_dma_ops = {
 	.get_required_mask	= coiommu_get_required_mask,
 	.max_mapping_size	= coiommu_max_mapping_size,
 };
+
+static const struct dma_map_ops leaving_ops = {
+	COMPAT_MAP_OPS(leaving),
+	.map_sg		= leaving_map_sg,
+	.unmap_sg	= leaving_unmap_sg,
+};
+
+/* Replace the operations that find the context without a look. */
+static void replace_hot(struct coiommu_dev *cdev,
+			const struct dma_map_ops *ops)
+{
+	compat_set_map_ops(&cdev->ops, ops);
+	WRITE_ONCE(cdev->ops.map_sg, ops->map_sg);
+	WRITE_ONCE(cdev->ops.unmap_sg, ops->unmap_sg);
+}
+
+/**
+ * coiommu_dma_install - from here on each mapping of the device is counted
+ * @cdev: its context, refreshed; no driver maps with the device
+ */
+void coiommu_dma_install(struct coiommu_dev *cdev)
+{
+	replace_hot(cdev, &coiommu_dma_ops);
+	set_dma_ops(cdev->dev, &cdev->ops);
+	/* A flag from the time without operations would be stale. */
+	if (cdev->shadowed)
+		compat_dev_clear_skip_sync(cdev->dev);
+}
+
+/**
+ * coiommu_dma_leave - make operations ready to be taken from their device
+ * @cdev: its context
+ *
+ * The caller must call compat_synchronize_ops() before it changes dev->dma_ops.
+ */
+void coiommu_dma_leave(struct coiommu_dev *cdev)
+{
+	replace_hot(cdev, &leaving_ops);
+}
+
+/**
+ * coiommu_dma_is_ours - do these operations belong to a context of ours?
+ * @ops: operations, or NULL
+ */
+bool coiommu_dma_is_ours(const struct dma_map_ops *ops)
+{
+	return ops && ops->alloc == coiommu_alloc;
+}

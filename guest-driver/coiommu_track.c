@@ -143,10 +143,12 @@ static void forget_soon(struct coiommu *coi)
 /* A device's driver has gone: what it has not undone.  Holds coi->lock. */
 static void close_books(struct coiommu_dev *cdev)
 {
-	u64 left = 0;
+	struct coiommu_struck struck = { };
+	u64 left;
 
 	if (cdev->books)
-		left = coiommu_books_close(cdev->books, &cdev->coi->dtt);
+		coiommu_books_strike_all(cdev->books, &struck);
+	left = coiommu_struck_put(&struck, &cdev->coi->dtt);
 	if (left)
 		pci_warn(cdev->pdev, "coiommu: %llu mappings that its driver has left behind are taken back\n",
 			 left);
@@ -182,7 +184,8 @@ static const char *why_not(struct coiommu_dev *cdev, struct device *dev)
 	if (compat_dev_dma_iommu(dev) ||
 	    (domain && domain->type != IOMMU_DOMAIN_IDENTITY))
 		return "it is behind another IOMMU";
-	if (ops && ops != &cdev->ops)
+	/* What was copied from the function is replaced. */
+	if (ops && ops != &cdev->ops && ops != &cdev->function->ops)
 		return "it has other DMA operations";
 	if (!coiommu_is_child(cdev) && has_bound_child(cdev->pdev))
 		return "a child that may do DMA for it has a driver already";
@@ -196,6 +199,11 @@ static const char *why_not(struct coiommu_dev *cdev, struct device *dev)
  */
 static const char *hold(struct coiommu_dev *cdev)
 {
+	/*
+	 * With CONFIG_DEBUG_TEST_DRIVER_REMOVE the driver core removes a driver
+	 * that it has just bound, and binds it again, without telling of the end.
+	 */
+	coiommu_dev_release(cdev);
 	if (!try_module_get(THIS_MODULE))
 		return "the module is being unloaded";
 	if (!coiommu_is_child(cdev) &&
@@ -228,10 +236,8 @@ static void install(struct coiommu_dev *cdev)
 	cdev->suspect = true;
 	cdev->saturated = false;
 	cdev->max_mapping = max_mapping(cdev->coi);
-	set_dma_ops(cdev->dev, &cdev->ops);
-	/* A flag from the time without operations would be stale. */
-	if (cdev->shadowed)
-		compat_dev_clear_skip_sync(cdev->dev);
+	cdev->untracked_reason = NULL;
+	coiommu_dma_install(cdev);
 }
 
 static const char *attach_status_name(u32 status)
@@ -287,6 +293,21 @@ static const char *try_attach(struct coiommu *coi, struct pci_dev *pdev)
 }
 
 /*
+ * Say why a device is not tracked: once for each reason, as a probe may be
+ * deferred and tried again many times.  @cdev is NULL if there was no memory for
+ * it, or coIOMMU is going.  Holds coi->lock.
+ */
+static void report_untracked(struct pci_dev *pdev, struct coiommu_dev *cdev,
+			     const char *reason)
+{
+	if (cdev && cdev->untracked_reason == reason)
+		return;
+	if (cdev)
+		cdev->untracked_reason = reason;
+	pci_info(pdev, "coiommu: not tracked: %s\n", reason);
+}
+
+/*
  * A driver is about to bind: track the device from here on, or leave it alone.
  * Holds the device's lock and coi->lock.
  */
@@ -303,15 +324,15 @@ static void attach(struct coiommu *coi, struct pci_dev *pdev)
 		reason = try_attach(coi, pdev);
 	if (ours && !reason)
 		return;
-	if (ours)
-		pci_info(pdev, "coiommu: not tracked: %s\n", reason);
-	/* A driver that does without the DMA API may leave them to the last. */
 	cdev = find_device(coi, pdev);
+	if (ours)
+		report_untracked(pdev, cdev, reason);
 	if (!cdev)
 		return;
 	cdev->was_master = false;
+	/* A driver that does without the DMA API may leave them to the last. */
 	if (!driver->driver_managed_dma)
-		coiommu_dev_take_ops(cdev);
+		coiommu_dev_take_ops(cdev, &pdev->dev);
 }
 
 /*
@@ -399,9 +420,6 @@ const char *coiommu_dev_count(struct coiommu_dev *function, struct device *dev)
 	struct coiommu_dev *cdev = coiommu_dev_find(function->coi, dev);
 	const char *reason;
 
-	/* Operations that were copied count already. */
-	if (get_dma_ops(dev) == &function->ops)
-		return NULL;
 	if (!cdev)
 		cdev = coiommu_dev_new(function->coi, dev, function);
 	if (!cdev)
@@ -599,10 +617,7 @@ void coiommu_track_exit(struct coiommu *coi)
 
 	cancel_delayed_work_sync(&coi->reap);
 	mutex_lock(&coi->lock);
-	list_for_each_entry(cdev, &coi->devices, node)
-		coiommu_dev_take_ops(cdev);
-	/* An unmap that comes late may be in the operations at this moment. */
-	compat_synchronize_ops();
+	coiommu_dev_take_all_ops(coi);
 	list_for_each_entry_safe(cdev, next, &coi->devices, node) {
 		/* A child that has outlived its function's driver. */
 		coiommu_dev_release(cdev);

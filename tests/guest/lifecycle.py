@@ -44,9 +44,14 @@ def left_behind(scenario):
         check(vm.counter("fallback-pins") == 0, "all was never pinned")
         # A driver that is not tracked must not find our operations.
         vm.run(f"echo edu_plain > /sys/bus/pci/devices/{edu}/driver_override")
+        # Its probe is tried again and again, as it finds the bit set.
+        vm.run(f"echo 3 > {PARAMETERS}/defer")
+        for _ in range(3):
+            bind(vm, edu, "edu_plain", ok=False)
         bind(vm, edu, "edu_plain")
-        check("not tracked: its driver is in the module's skip list" in
-              vm.output("dmesg"), "one line says so")
+        check(vm.output("dmesg").count(
+            "not tracked: its driver is in the module's skip list") == 1,
+            "one line says so")
         edu_run(vm, edu, "walk")
         check(vm.table()["mappings"] == 0, "nothing was counted")
         check(vm.table("requests")["failures"] == 0, "or asked for")
@@ -63,8 +68,7 @@ def late_unmap(scenario):
     """What is unmapped when the driver or the device has gone counts."""
     with scenario.boot("pcie-root-port,id=rp1,chassis=1", EDU,
                        args="dma_debug=off") as vm:
-        vm.load()
-        vm.run("modprobe edu_test")
+        vm.run("modprobe coiommu skip=edu_plain && modprobe edu_test")
         stays, = vm.address(EDU_ID)
         vm.monitor("device_add", driver="edu", id="edu", bus="rp1",
                    dma_mask=0xffffffff)
@@ -87,6 +91,7 @@ def late_unmap(scenario):
         check(table["mappings"] == table["underflows"] == 0,
               "and now it is not")
         check_forgotten(vm, stays)
+        check_race(vm, stays)
         # With coIOMMU gone it is the kernel's.
         edu_run(vm, stays, "late")
         vm.unbind(stays)
@@ -96,6 +101,33 @@ def late_unmap(scenario):
         bind(vm, stays, "edu_test")
         edu_run(vm, stays, "stream")
         finish(vm, stays)
+
+
+def race(vm, edu, command):
+    """An unmap that has begun when a command takes the operations away."""
+    edu_run(vm, edu, "late")
+    vm.unbind(edu)
+    vm.run(f"echo > {PARAMETERS}/race")
+    vm.wait(f"grep -q Y {PARAMETERS}/racing")
+    vm.run(command)
+    vm.wait(f"grep -q N {PARAMETERS}/racing")
+
+
+def check_race(vm, edu):
+    """Operations go when coIOMMU does, or for a driver not tracked."""
+    coi, = vm.address("1af4:10f0")
+    race(vm, edu, f"echo {coi} > {DRIVERS}/coiommu/unbind")
+    vm.run(f"echo {coi} > {DRIVERS}/coiommu/bind")
+    bind(vm, edu, "edu_test")
+    check_attached(vm, edu)
+    override = f"/sys/bus/pci/devices/{edu}/driver_override"
+    race(vm, edu, f"echo edu_plain > {override}; "
+                  f"echo {edu} > {DRIVERS}/edu_plain/bind")
+    table = vm.table()
+    check(table["mappings"] == table["underflows"] == 0, "it was taken back")
+    vm.unbind(edu)
+    vm.run(f"echo > {override}")
+    bind(vm, edu, "edu_test")
 
 
 def check_forgotten(vm, edu):

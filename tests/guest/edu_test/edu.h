@@ -55,6 +55,7 @@ int test_alloc(struct edu *edu);
 int test_bounce(struct edu *edu);
 int test_bounce_list(struct edu *edu);
 int test_child_auxiliary(struct edu *edu);
+int test_child_copied(struct edu *edu);
 int test_child_drop(struct edu *edu);
 int test_child_foreign(struct edu *edu);
 int test_child_keep(struct edu *edu);

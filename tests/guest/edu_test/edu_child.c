@@ -8,10 +8,11 @@
  *   auxiliary	whose driver brings the mask
  *   vmd	a PCI device in a domain that edu makes; its requester ID is edu's
  *   foreign	a platform device with DMA operations of another kind
+ *   copied	one with those of its function, that outlives edu's driver
  *   odd	on a bus of its own
  *
- * "keep" makes a platform device that outlives edu's driver, and "drop" takes it
- * away.
+ * "keep" makes a platform device that outlives edu's driver as well, and "drop"
+ * takes either away.  Their driver only maps a page.
  */
 #include <linux/auxiliary_bus.h>
 #include <linux/dma-map-ops.h>
@@ -96,12 +97,34 @@ int edu_child_use(struct edu *edu, struct device *dev)
 	return ret;
 }
 
+/* Operations that nobody knows.  They are never called. */
+static const struct dma_map_ops foreign_ops;
+
+/* Whether edu has a driver or not. */
+static int map_page(struct device *dev)
+{
+	struct page *page = alloc_page(GFP_KERNEL);
+	dma_addr_t addr;
+	int ret;
+
+	if (!page)
+		return -ENOMEM;
+	addr = dma_map_page(dev, page, 0, PAGE_SIZE, DMA_TO_DEVICE);
+	ret = dma_mapping_error(dev, addr);
+	if (!ret)
+		dma_unmap_page(dev, addr, PAGE_SIZE, DMA_TO_DEVICE);
+	__free_page(page);
+	return ret;
+}
+
 static int child_probe(struct platform_device *child)
 {
 	struct edu *edu = dev_get_drvdata(child->dev.parent);
 
-	if (dev_get_platdata(&child->dev))
+	if (get_dma_ops(&child->dev) == &foreign_ops)
 		return 0;
+	if (dev_get_platdata(&child->dev))
+		return map_page(&child->dev);
 	return edu->child_result = edu_child_use(edu, &child->dev);
 }
 
@@ -226,27 +249,38 @@ static void auxiliary_exit(void) { }
 
 #endif
 
-/* Operations that nobody knows.  They are never called. */
-static const struct dma_map_ops foreign_ops;
-
-int test_child_foreign(struct edu *edu)
+static struct platform_device *make_with_ops(struct edu *edu, int id,
+					     const struct dma_map_ops *ops)
 {
-	struct platform_device *child = platform_device_alloc("edu_child", 99);
+	struct platform_device *child = platform_device_alloc("edu_child", id);
 	bool idle = true;
 	int ret;
 
 	if (!child)
-		return -ENOMEM;
+		return ERR_PTR(-ENOMEM);
 	child->dev.parent = &edu->pdev->dev;
-	set_dma_ops(&child->dev, &foreign_ops);
+	set_dma_ops(&child->dev, ops);
 	ret = platform_device_add_data(child, &idle, sizeof(idle)) ?:
 	      platform_device_add(child);
-	if (ret) {
-		platform_device_put(child);
-		return ret;
-	}
-	platform_device_unregister(child);
-	return 0;
+	if (!ret)
+		return child;
+	platform_device_put(child);
+	return ERR_PTR(ret);
+}
+
+int test_child_foreign(struct edu *edu)
+{
+	struct platform_device *child = make_with_ops(edu, 99, &foreign_ops);
+
+	if (!IS_ERR(child))
+		platform_device_unregister(child);
+	return PTR_ERR_OR_ZERO(child);
+}
+
+int test_child_copied(struct edu *edu)
+{
+	kept = make_with_ops(edu, 98, get_dma_ops(&edu->pdev->dev));
+	return PTR_ERR_OR_ZERO(kept);
 }
 
 static struct bus_type odd_bus = {

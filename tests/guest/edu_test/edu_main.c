@@ -25,7 +25,7 @@
  *             there is "phys"; "release" uses that and undoes all
  *   leak      a driver's bug: map a page and forget it
  *   late      map a page that is unmapped by a write to the parameter "unmap",
- *             whether the device is still there or not (edu_late.c)
+ *             whether the device is still there or not, or to "race" (edu_late.c)
  *   twice     a driver's bug: unmap more than was mapped
  *   limit     map one page more often than can be counted
  *   shrink    a driver's bug: unmap less than was mapped
@@ -130,6 +130,7 @@ static const struct {
 	{ "child_auxiliary", test_child_auxiliary },
 	{ "child_vmd", test_child_vmd },
 	{ "child_foreign", test_child_foreign },
+	{ "child_copied", test_child_copied },
 	{ "child_keep", test_child_keep },
 	{ "child_drop", test_child_drop },
 };
