@@ -111,6 +111,7 @@ struct coiommu_struck {
  * @pdev: the function
  * @regs: BAR 0
  * @dtt: the table
+ * @ram_limit: devices are given no memory above this address; U64_MAX: all of it
  * @mmio: what is no memory
  * @slots: the request pages
  * @bus_nb: learns of drivers that bind to PCI devices
@@ -134,6 +135,7 @@ struct coiommu {
 	struct pci_dev *pdev;
 	void __iomem *regs;
 	struct coiommu_dtt dtt;
+	u64 ram_limit;
 	struct coiommu_mmio mmio;
 	struct coiommu_slots slots;
 	struct notifier_block bus_nb;
@@ -158,7 +160,7 @@ struct coiommu {
  *
  * @coi: whose table the device's DMA is counted in
  * @direct_last: memory up to this address needs no call of the shadow if it is
- *	within the device's mask: the bus limit, or 0 if there is a range map or
+ *	within the device's mask: the shadow's bus limit, or 0 if there is a range map or
  *	everything is bounced.  Written at bind only.
  * @shadowed: the shadow has state that unmap and sync must take it to; see
  *	coiommu_dma_shadowed().  Never cleared.
@@ -223,8 +225,12 @@ extern const struct dev_pm_ops coiommu_pm_ops;
 bool coiommu_pm_link(struct coiommu *coi, struct pci_dev *pdev);
 void coiommu_pm_unlink(struct coiommu *coi, struct pci_dev *pdev);
 
+/* coiommu_ram.c */
+int coiommu_ram_walk(void *arg, int (*func)(struct resource *, void *));
+int coiommu_ram_may_go_online(u64 start, u64 last);
+u64 coiommu_ram_limit(void);
+
 /* coiommu_dtt.c */
-int coiommu_walk_ram(void *arg, int (*func)(struct resource *, void *));
 int coiommu_mmio_init(struct coiommu_mmio *mmio);
 void coiommu_mmio_free(struct coiommu_mmio *mmio);
 bool coiommu_is_mmio(const struct coiommu_mmio *mmio, u64 addr, size_t size);
@@ -298,6 +304,7 @@ void coiommu_dev_take_ops(struct coiommu_dev *cdev, struct device *dev);
 void coiommu_dev_take_all_ops(struct coiommu *coi);
 void coiommu_dev_drop(struct coiommu_dev *cdev);
 void coiommu_dev_refresh(struct coiommu_dev *cdev);
+bool coiommu_dev_can_bounce(struct coiommu_dev *cdev);
 
 /* coiommu_track.c */
 const char *coiommu_dev_count(struct coiommu_dev *function, struct device *dev);

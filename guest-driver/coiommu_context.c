@@ -145,21 +145,39 @@ void coiommu_dev_refresh(struct coiommu_dev *cdev)
 {
 	struct device *dev = cdev->dev;
 	struct device *shadow = &cdev->shadow;
+	const bool limited = cdev->coi->ram_limit != U64_MAX;
 
 	shadow->dma_mask = dev->dma_mask;
 	shadow->dma_parms = dev->dma_parms;
 	shadow->coherent_dma_mask = dev->coherent_dma_mask;
 	shadow->bus_dma_limit = dev->bus_dma_limit;
+	if (limited)
+		shadow->bus_dma_limit = min_not_zero(dev->bus_dma_limit,
+						     cdev->coi->ram_limit);
 	shadow->dma_range_map = dev->dma_range_map;
 #ifdef CONFIG_SWIOTLB
 	shadow->dma_io_tlb_mem = dev->dma_io_tlb_mem;
 #endif
 	set_dev_node(shadow, dev_to_node(dev));
 
-	cdev->direct_last = dev->bus_dma_limit ?: U64_MAX;
+	cdev->direct_last = shadow->bus_dma_limit ?: U64_MAX;
 	if (dev->dma_range_map || is_swiotlb_force_bounce(shadow) ||
-	    cdev->books) {
+	    cdev->books)
 		cdev->direct_last = 0;
+	if (limited || !cdev->direct_last)
 		coiommu_dma_shadowed(cdev);
-	}
+}
+
+/**
+ * coiommu_dev_can_bounce - are there bounce buffers, if some are needed?
+ * @cdev: the context, refreshed
+ *
+ * Memory above ram_limit can be mapped only by bouncing.  The DMA API tells by the
+ * size of a mapping: a device that can't reach all RAM has no limit only without
+ * bounce buffers.
+ */
+bool coiommu_dev_can_bounce(struct coiommu_dev *cdev)
+{
+	return cdev->coi->ram_limit == U64_MAX ||
+	       dma_max_mapping_size(&cdev->shadow) != SIZE_MAX;
 }

@@ -239,6 +239,21 @@ static bool is_memory(struct coiommu_dev *cdev, u64 addr, size_t size,
 }
 
 /*
+ * The address for @phys.  What is mapped as MMIO is never bounced, and a BAR may
+ * well be above what memory is limited to.
+ */
+static dma_addr_t map_shadow(struct coiommu_dev *cdev, phys_addr_t phys,
+			     size_t size, enum dma_data_direction dir,
+			     unsigned long attrs)
+{
+	struct device *shadow = shadow_for_map(cdev);
+
+	if (!(attrs & DMA_ATTR_MMIO) || cdev->coi->ram_limit == U64_MAX)
+		return compat_map_phys(shadow, phys, size, dir, attrs);
+	return phys + size - 1 <= *shadow->dma_mask ? phys : DMA_MAPPING_ERROR;
+}
+
+/*
  * What map and unmap do in other than the usual case is out of line, so that
  * the usual case needs no stack.
  */
@@ -247,10 +262,9 @@ static noinline dma_addr_t map_by_shadow(struct coiommu_dev *cdev,
 					 enum dma_data_direction dir,
 					 unsigned long attrs)
 {
-	struct device *shadow = shadow_for_map(cdev);
-	dma_addr_t addr = compat_map_phys(shadow, phys, size, dir, attrs);
+	dma_addr_t addr = map_shadow(cdev, phys, size, dir, attrs);
 
-	if (dma_mapping_error(shadow, addr))
+	if (dma_mapping_error(&cdev->shadow, addr))
 		return DMA_MAPPING_ERROR;
 	if (!is_memory(cdev, addr, size, attrs))
 		return addr;
@@ -260,7 +274,7 @@ static noinline dma_addr_t map_by_shadow(struct coiommu_dev *cdev,
 				GFP_ATOMIC);
 	note_mapped(cdev, phys, addr);
 	if (coiommu_count(cdev, addr, size)) {
-		compat_unmap_phys(shadow, addr, size, dir,
+		compat_unmap_phys(&cdev->shadow, addr, size, dir,
 				  attrs | DMA_ATTR_SKIP_CPU_SYNC);
 		return DMA_MAPPING_ERROR;
 	}

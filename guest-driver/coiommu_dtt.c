@@ -52,9 +52,8 @@
  * the next one finds the leaf, and the block layer tries again until it does.
  * Memory beyond the directory can be used, but a DMA mapping of it fails.
  *
- * Memory of a virtio-mem device is none that can be pinned, as the host may take
- * it back page by page.  A kernel that used it for I/O would have mappings fail
- * that are tried again for ever, so it is kept from going online.
+ * Which memory devices can be told to reach, and which the host can't pin, is said
+ * in coiommu_ram.c.  What can't be pinned is kept from going online.
  * Leaves are freed with the table only: the hot path looks at them without a
  * lock.
  */
@@ -63,7 +62,6 @@
 #include <linux/gfp.h>
 #include <linux/ioport.h>
 #include <linux/memory.h>
-#include <linux/memory_hotplug.h>
 #include <linux/ratelimit.h>
 #include <linux/slab.h>
 
@@ -269,87 +267,12 @@ static int add_ram(struct resource *res, void *arg)
 	return coiommu_dtt_add(arg, res->start, res->end, GFP_KERNEL);
 }
 
-/* What devices may be told to reach: System RAM, and persistent memory. */
-static const struct {
-	unsigned long desc;
-	unsigned long flags;
-} ram_kinds[] = {
-	{ IORES_DESC_NONE, IORESOURCE_SYSTEM_RAM | IORESOURCE_BUSY },
-	{ IORES_DESC_PERSISTENT_MEMORY, IORESOURCE_MEM },
-	{ IORES_DESC_PERSISTENT_MEMORY_LEGACY, IORESOURCE_MEM },
-};
-
-/**
- * coiommu_walk_ram - call a function for each range of RAM that can be mapped
- * @arg: handed to it
- * @func: the function; ends the walk when it returns other than 0, and must not
- *	return -EINVAL
- *
- * Process context.  Returns what @func returned last.
- */
-int coiommu_walk_ram(void *arg, int (*func)(struct resource *, void *))
-{
-	int i, ret;
-
-	for (i = 0; i < ARRAY_SIZE(ram_kinds); i++) {
-		ret = walk_iomem_res_desc(ram_kinds[i].desc, ram_kinds[i].flags,
-					  0, -1, arg, func);
-		/* -EINVAL: there is none of this kind. */
-		if (ret && ret != -EINVAL)
-			return ret;
-	}
-	return 0;
-}
-
 /* A mapping has found no leaf: has memory come since we looked? */
 static void look(struct work_struct *work)
 {
 	struct coiommu_dtt *dtt = container_of(work, struct coiommu_dtt, look);
 
-	coiommu_walk_ram(dtt, add_ram);
-}
-
-/*
- * What a virtio-mem device manages, as the kernel itself tells such memory from
- * other: the range is System RAM that is not for use as a whole, and what is in
- * use lies in it.
- */
-static int walk_unpinnable(u64 start, u64 last,
-			   int (*func)(struct resource *, void *))
-{
-	return walk_iomem_res_desc(IORES_DESC_NONE, IORESOURCE_SYSTEM_RAM |
-				   IORESOURCE_EXCLUSIVE, start, last, NULL,
-				   func);
-}
-
-static int found(struct resource *res, void *arg)
-{
-	return 1;
-}
-
-/* May [start, last] go online?  Returns 0 or a negative errno. */
-static int check_pinnable(u64 start, u64 last)
-{
-	if (walk_unpinnable(start, last, found) != 1)
-		return 0;
-	pr_warn_ratelimited("memory %#llx-%#llx is virtio-mem's, which the host can't pin: it stays offline; add memory as pc-dimm instead\n",
-			    start, last);
-	return -EOPNOTSUPP;
-}
-
-/* Warn of memory in @res that is online.  Ends the walk then. */
-static int warn_online(struct resource *res, void *arg)
-{
-	unsigned long pfn = PHYS_PFN(res->start);
-
-	for (; pfn <= PHYS_PFN(res->end); pfn += PAGES_PER_SECTION) {
-		if (!pfn_to_online_page(pfn))
-			continue;
-		pr_warn("memory at %#llx is virtio-mem's, which the host can't pin, and online already: I/O to it fails or hangs; set it offline, and load coiommu before virtio_mem\n",
-			(u64)PFN_PHYS(pfn));
-		return 1;
-	}
-	return 0;
+	coiommu_ram_walk(dtt, add_ram);
 }
 
 /* Process context; an error keeps the memory from going online. */
@@ -364,7 +287,7 @@ static int memory_event(struct notifier_block *nb, unsigned long event,
 
 	if (event != MEM_GOING_ONLINE)
 		return NOTIFY_DONE;
-	ret = check_pinnable(start, last);
+	ret = coiommu_ram_may_go_online(start, last);
 	return notifier_from_errno(ret ?: coiommu_dtt_add(dtt, start, last,
 							  GFP_KERNEL));
 }
@@ -411,7 +334,7 @@ int coiommu_dtt_init(struct coiommu_dtt *dtt, unsigned int unit_shift,
 	spin_lock_init(&dtt->grow);
 	INIT_WORK(&dtt->look, look);
 	dtt->ready = COIOMMU_DTT_PINNED | dtt->flag_accessed;
-	coiommu_walk_ram(&last, find_ram_last);
+	coiommu_ram_walk(&last, find_ram_last);
 	ret = make_directory(dtt, max(last + 1, hotplug_end));
 	if (ret)
 		ret = make_directory(dtt, last + 1);
@@ -422,10 +345,9 @@ int coiommu_dtt_init(struct coiommu_dtt *dtt, unsigned int unit_shift,
 	ret = register_memory_notifier(&dtt->hotplug);
 	if (ret)
 		goto err;
-	ret = coiommu_walk_ram(dtt, add_ram);
+	ret = coiommu_ram_walk(dtt, add_ram);
 	if (ret)
 		goto err;
-	walk_unpinnable(0, U64_MAX, warn_online);
 	return 0;
 
 err:

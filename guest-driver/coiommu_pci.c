@@ -136,6 +136,7 @@ static int start(struct coiommu *coi)
 		pci_err(pdev, "no memory for the table\n");
 		return ret;
 	}
+	coi->ram_limit = coiommu_ram_limit();
 	ret = coiommu_slots_init(&coi->slots,
 				 coi->regs + COIOMMU_REG_DOORBELL, max_slots,
 				 clamp(block_shift, shift, 63u),

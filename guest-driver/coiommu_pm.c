@@ -159,7 +159,7 @@ static void pin_counted(struct wakeup *wakeup)
 {
 	struct coiommu_dtt *dtt = &wakeup->coi->dtt;
 
-	coiommu_walk_ram(wakeup, pin_ram);
+	coiommu_ram_walk(wakeup, pin_ram);
 	pin_range(wakeup, 0, dtt->nleaves * leaf_bytes(dtt));
 }
 

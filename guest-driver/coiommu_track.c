@@ -171,7 +171,10 @@ static bool has_bound_child(struct pci_dev *pdev)
 	return child;
 }
 
-/* Why the device's DMA addresses are not ours to count, or NULL. */
+/*
+ * Why the device's DMA addresses are not ours to count, or NULL, and then its
+ * shadow is up to date.
+ */
 static const char *why_not(struct coiommu_dev *cdev, struct device *dev)
 {
 	const struct dma_map_ops *ops = get_dma_ops(dev);
@@ -189,6 +192,9 @@ static const char *why_not(struct coiommu_dev *cdev, struct device *dev)
 		return "it has other DMA operations";
 	if (!coiommu_is_child(cdev) && has_bound_child(cdev->pdev))
 		return "a child that may do DMA for it has a driver already";
+	coiommu_dev_refresh(cdev);
+	if (!coiommu_dev_can_bounce(cdev))
+		return "memory that the host can't pin is online, and there are no bounce buffers";
 	return NULL;
 }
 
@@ -253,7 +259,6 @@ static const char *begin(struct coiommu *coi, struct coiommu_dev *cdev)
 	struct pci_dev *pdev = cdev->pdev;
 	u32 status;
 
-	coiommu_dev_refresh(cdev);
 	if (!coiommu_pm_link(coi, pdev))
 		return "no device link";
 	status = coiommu_endpoint_request(coi, COIOMMU_OP_ATTACH, pdev);
@@ -427,7 +432,6 @@ const char *coiommu_dev_count(struct coiommu_dev *function, struct device *dev)
 	reason = hold(cdev) ?: why_not(cdev, dev);
 	if (reason)
 		return reason;
-	coiommu_dev_refresh(cdev);
 	install(cdev);
 	return NULL;
 }

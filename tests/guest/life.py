@@ -4,6 +4,7 @@
 from checks import (EDU, EDU_ID, check_attached, check_disk, check_groups,
                     check_pinned, check_rebound, edu_run, finish)
 from guest import check
+from layout import check_direct
 
 MIB = 1 << 20
 
@@ -55,6 +56,27 @@ def plug_virtio_mem(vm):
     vm.run("grep 'System RAM (virtio_mem)' /proc/iomem")
 
 
+def check_bounced(vm, disk):
+    """Direct I/O into memory that can't be pinned ends, with the right data."""
+    vm.run("modprobe nvme && modprobe edu_test")
+    nvme, = vm.address("1b36:0010")
+    edu, = vm.address(EDU_ID)
+    # The kernel takes that memory for processes first.
+    used = vm.output("cat /sys/kernel/debug/swiotlb/io_tlb_used_hiwater")
+    vm.wait("test -b /dev/nvme0n1")
+    check_direct(vm, disk, 1)
+    check(int(vm.output("cat /sys/kernel/debug/swiotlb/io_tlb_used_hiwater")) >
+          int(used), "it was bounced")
+    check(vm.table("requests")["failures"] == 0, "no request failed")
+    check_disk(vm)
+    edu_run(vm, edu, "resource")
+    edu_run(vm, edu, "walk")
+    for address in nvme, edu:
+        vm.unbind(address)
+    check(vm.table()["mappings"] == 0, "all is taken back")
+    vm.check_clean()
+
+
 def virtio_mem(scenario):
     """Memory that the host can't pin stays offline, and all else works."""
     devices = EDU, "nvme,serial=1,drive=disk", "pcie-root-port,id=rp1,chassis=1"
@@ -86,6 +108,18 @@ def virtio_mem(scenario):
         check(vm.output("dmesg").count(
             "coiommu: memory at 0x100000000 is virtio-mem's") == 1,
             "one line tells of memory that is online already")
+        check_bounced(vm, scenario.disk)
+    # The same without bounce buffers.
+    with scenario.boot(*devices, memory="512M,maxmem=4G",
+                       args="swiotlb=noforce") as vm:
+        plug_virtio_mem(vm)
+        vm.run(f"echo online_movable > {BLOCK}/state")
+        vm.load()
+        vm.run("modprobe edu_test")
+        check("not tracked: memory that the host can't pin is online, and "
+              "there are no bounce buffers" in vm.output("dmesg"),
+              "one line says so")
+        check(vm.counter("attached-endpoints") == 0, "nothing is attached")
         vm.check_clean()
 
 
