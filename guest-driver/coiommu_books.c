@@ -16,9 +16,11 @@
  */
 #include <linux/hash.h>
 #include <linux/hashtable.h>
+#include <linux/lockdep.h>
 #include <linux/slab.h>
 #include <linux/spinlock.h>
 
+#include "coiommu_books.h"
 #include "coiommu_dtt.h"
 
 #define BOOKS_BITS	10
@@ -90,6 +92,7 @@ static struct mapping *find(struct coiommu_books *books, u64 addr, size_t size)
 {
 	struct mapping *mapping, *found = NULL;
 
+	lockdep_assert_held(&books->lock);
 	hash_for_each_possible(books->hash, mapping, node, addr) {
 		if (mapping->addr != addr)
 			continue;

@@ -14,12 +14,12 @@
  *                      puts its own requester ID on what they do: VMD
  *
  * A child without operations of its own gets dma-direct's addresses, which are
- * physical as ours are; but nobody counts them, and the host pins nothing for
+ * physical as ours are; but they are not counted, and the host pins nothing for
  * them, or unpins memory in use.  So before a child's driver is probed the child
- * gets operations as its function has them, with masks and limits of its own.
- * The table is one for all, so it doesn't matter for whom a page is counted; and
- * the function needs no reference to be held for its children, because the
- * driver that makes them takes them back before it is gone.
+ * gets operations as its function has them, with masks and limits of its own
+ * (coiommu_bus.c).  The table is one for all, so it doesn't matter for which device a
+ * page is counted; and the function needs no reference to be held for its children,
+ * because the driver that makes them takes them back before it is gone.
  *
  * All DMA of a tracked device must be counted.  Where it isn't, the function is
  * not attached, or is detached while its driver is bound: then the host has all
@@ -29,7 +29,7 @@
  *     operations which aren't ours;
  *   - that had a driver before its function was attached;
  *   - that has a DMA mask and is on another bus than these three, which doesn't
- *     tell us of its drivers.  Such children are looked for when the function's
+ *     notify us of its drivers.  Such children are looked for when the function's
  *     driver has bound.
  *
  * What maps for a function by other ways ends at one of these devices: SCSI
@@ -37,11 +37,13 @@
  * name the struct device of the function or of such a child.
  * scripts/dma-children lists the drivers; docs/user/dma-children.md has its result.
  */
-#include <linux/auxiliary_bus.h>
 #include <linux/platform_device.h>
 #include <linux/string.h>
 
-#include "coiommu.h"
+#include "coiommu_alloc.h"
+#include "coiommu_auxiliary.h"
+#include "coiommu_children.h"
+#include "compat/compat.h"
 
 /**
  * coiommu_function_of - the PCI function that does a device's DMA
@@ -57,251 +59,75 @@ struct pci_dev *coiommu_function_of(struct device *dev)
 	return dev ? compat_real_dma_dev(to_pci_dev(dev)) : NULL;
 }
 
-/* Are its mappings counted, be it by its own or by copied operations? */
-static bool is_counted(struct device *dev)
-{
-	return coiommu_dma_is_ours(get_dma_ops(dev));
-}
-
-/*
+/**
+ * coiommu_never_maps - can a device be left out, whatever its driver is?
+ * @dev: a device below a function
+ *
  * Drivers of bridges map nothing, and firmware's framebuffers, which are below
  * the graphics card, are memory for the CPU.
  */
-static bool never_maps(struct device *dev)
+bool coiommu_never_maps(struct device *dev)
 {
 	return (dev_is_pci(dev) && pci_is_bridge(to_pci_dev(dev))) ||
 	       strstr(dev_name(dev), "-framebuffer");
 }
 
-/* What @dev may map is not counted, for a reason.  Holds coi->lock. */
-static void give_up(struct coiommu_dev *function, struct device *dev,
-		    const char *reason)
+/* May it map what is not counted, by its own or by copied operations? */
+static bool may_map_uncounted(struct device *dev)
 {
-	coiommu_dev_give_up(function);
-	pci_warn(function->pdev, "coiommu: no longer tracked, because its child %s (driver %s) may do DMA that cannot be counted: %s\n",
-		 dev_name(dev), dev->driver ? dev->driver->name : "none",
-		 reason);
+	return (dev->dma_mask || dev->coherent_dma_mask) &&
+	       !coiommu_dma_is_ours(get_dma_ops(dev));
 }
-
-/*
- * Take from a child what it has from the time when its function was attached, or
- * its mappings would be refused.  Holds coi->lock.
- */
-static void take_stale_ops(struct coiommu_dev *function, struct device *dev)
-{
-	struct coiommu_dev *cdev = coiommu_dev_find(function->coi, dev);
-
-	coiommu_dev_take_ops(function, dev);
-	if (cdev)
-		coiommu_dev_take_ops(cdev, dev);
-}
-
-/* Its driver is about to bind.  Holds coi->lock. */
-static void child_bind(struct coiommu *coi, struct device *dev)
-{
-	struct pci_dev *pdev = coiommu_function_of(dev);
-	struct coiommu_dev *function = coiommu_dev_find(coi, &pdev->dev);
-	const char *reason;
-
-	if (!function || never_maps(dev))
-		return;
-	if (!function->attached) {
-		take_stale_ops(function, dev);
-		return;
-	}
-	reason = coiommu_dev_count(function, dev);
-	if (reason)
-		give_up(function, dev, reason);
-}
-
-/**
- * coiommu_child_event - a bus tells of a device
- * @coi: the function
- * @event: BUS_NOTIFY_*
- * @dev: a device that is no PCI function of its own
- *
- * To be called from a bus notifier, with the lock of @dev held where it binds
- * or unbinds.
- */
-int coiommu_child_event(struct coiommu *coi, unsigned long event,
-			struct device *dev)
-{
-	struct coiommu_dev *cdev;
-
-	if (!coiommu_function_of(dev))
-		return NOTIFY_DONE;
-	mutex_lock(&coi->lock);
-	cdev = coiommu_dev_find(coi, dev);
-	switch (event) {
-	case BUS_NOTIFY_BIND_DRIVER:
-		child_bind(coi, dev);
-		break;
-	case BUS_NOTIFY_DRIVER_NOT_BOUND:
-	case BUS_NOTIFY_UNBOUND_DRIVER:
-		if (cdev)
-			coiommu_dev_release(cdev);
-		break;
-	case BUS_NOTIFY_REMOVED_DEVICE:
-		if (cdev)
-			coiommu_dev_remove(cdev);
-		break;
-	}
-	mutex_unlock(&coi->lock);
-	return NOTIFY_OK;
-}
-
-/**
- * struct child_walk - a look at all that is below a function
- * @bound: look for children with a driver, not for those on other buses
- * @found: the first child that may map uncounted, with a reference
- */
-struct child_walk {
-	bool bound;
-	struct device *found;
-};
-
-static typeof(((struct device *)NULL)->bus) auxiliary_bus;
 
 static bool is_watched(const struct device *dev)
 {
 	return dev_is_pci(dev) || dev_is_platform(dev) ||
-	       (dev->bus && dev->bus == auxiliary_bus);
+	       coiommu_is_auxiliary(dev);
 }
 
-static int look_at_child(struct device *dev, void *data)
+static int find_bound(struct device *dev, void *found)
 {
-	struct child_walk *walk = data;
+	if (may_map_uncounted(dev) && dev->driver && !coiommu_never_maps(dev)) {
+		*(struct device **)found = get_device(dev);
+		return 1;
+	}
+	return device_for_each_child(dev, found, find_bound);
+}
 
-	if ((dev->dma_mask || dev->coherent_dma_mask) && !is_counted(dev) &&
-	    (walk->bound ? dev->driver && !never_maps(dev) : !is_watched(dev)))
-		walk->found = get_device(dev);
-	return walk->found || device_for_each_child(dev, data, look_at_child);
+static int find_unwatched(struct device *dev, void *found)
+{
+	if (may_map_uncounted(dev) && !is_watched(dev)) {
+		*(struct device **)found = get_device(dev);
+		return 1;
+	}
+	return device_for_each_child(dev, found, find_unwatched);
 }
 
 /**
- * coiommu_child_uncounted - find a child that may map what nobody counts
- * @pdev: the function
- * @bound: before its driver binds: a child that has one;
- *	after it has bound: a child on a bus of which we aren't told
+ * coiommu_bound_child - a child that may have mappings that are not counted
+ * @pdev: a function to which a driver is about to bind
  *
- * Returns it with a reference, or NULL.  Process context; holds coi->lock.
+ * Returns a child that has a driver, with a reference, or NULL.  Process context.
  */
-struct device *coiommu_child_uncounted(struct pci_dev *pdev, bool bound)
+struct device *coiommu_bound_child(struct pci_dev *pdev)
 {
-	struct child_walk walk = { .bound = bound };
+	struct device *found = NULL;
 
-	device_for_each_child(&pdev->dev, &walk, look_at_child);
-	return walk.found;
+	device_for_each_child(&pdev->dev, &found, find_bound);
+	return found;
 }
 
 /**
- * coiommu_children_check - a function's driver has bound
- * @function: its context
+ * coiommu_unwatched_child - a child that may map without our being notified
+ * @pdev: a function whose driver has bound
  *
- * The driver has made its children.  One whose binding we aren't told of may map
- * uncounted.  Holds the device's lock and coi->lock.
+ * Returns a child on a bus that has no notifier of ours, with a reference, or
+ * NULL.  Process context.
  */
-void coiommu_children_check(struct coiommu_dev *function)
+struct device *coiommu_unwatched_child(struct pci_dev *pdev)
 {
-	struct device *dev;
+	struct device *found = NULL;
 
-	if (!function->attached)
-		return;
-	dev = coiommu_child_uncounted(function->pdev, false);
-	if (dev)
-		give_up(function, dev, "it is on a bus of its own");
-	put_device(dev);
-}
-
-static int platform_event(struct notifier_block *nb, unsigned long event,
-			  void *data)
-{
-	return coiommu_child_event(container_of(nb, struct coiommu,
-						platform_nb), event, data);
-}
-
-#if IS_ENABLED(CONFIG_AUXILIARY_BUS)
-
-static int auxiliary_event(struct notifier_block *nb, unsigned long event,
-			   void *data)
-{
-	return coiommu_child_event(container_of(nb, struct coiommu,
-						auxiliary_nb), event, data);
-}
-
-static int no_probe(struct auxiliary_device *adev,
-		    const struct auxiliary_device_id *id)
-{
-	return -ENODEV;
-}
-
-static const struct auxiliary_device_id no_ids[] = {
-	{ .name = KBUILD_MODNAME ".none" },
-	{ }
-};
-
-static struct auxiliary_driver no_driver = {
-	.name		= "none",
-	.probe		= no_probe,
-	.id_table	= no_ids,
-};
-
-/* The bus isn't exported, but a driver that has been on it knows it. */
-static int auxiliary_init(struct coiommu *coi)
-{
-	int ret = auxiliary_driver_register(&no_driver);
-
-	if (ret)
-		return ret;
-	auxiliary_bus = no_driver.driver.bus;
-	auxiliary_driver_unregister(&no_driver);
-	coi->auxiliary_nb.notifier_call = auxiliary_event;
-	return bus_register_notifier(auxiliary_bus, &coi->auxiliary_nb);
-}
-
-static void auxiliary_exit(struct coiommu *coi)
-{
-	bus_unregister_notifier(auxiliary_bus, &coi->auxiliary_nb);
-}
-
-#else
-
-static int auxiliary_init(struct coiommu *coi)
-{
-	return 0;
-}
-
-static void auxiliary_exit(struct coiommu *coi) { }
-
-#endif
-
-/**
- * coiommu_children_init - learn of the drivers of children
- * @coi: the function; its lock and list are made
- *
- * To be called before any function is attached.  Process context.  Returns 0 or
- * a negative errno.
- */
-int coiommu_children_init(struct coiommu *coi)
-{
-	int ret;
-
-	coi->platform_nb.notifier_call = platform_event;
-	ret = bus_register_notifier(&platform_bus_type, &coi->platform_nb);
-	if (ret)
-		return ret;
-	ret = auxiliary_init(coi);
-	if (ret)
-		bus_unregister_notifier(&platform_bus_type, &coi->platform_nb);
-	return ret;
-}
-
-/**
- * coiommu_children_exit - undo coiommu_children_init()
- * @coi: the function; nothing is attached
- */
-void coiommu_children_exit(struct coiommu *coi)
-{
-	auxiliary_exit(coi);
-	bus_unregister_notifier(&platform_bus_type, &coi->platform_nb);
+	device_for_each_child(&pdev->dev, &found, find_unwatched);
+	return found;
 }

@@ -7,6 +7,8 @@
 #include <linux/swiotlb.h>
 
 #include "coiommu.h"
+#include "coiommu_context.h"
+#include "coiommu_dma.h"
 
 /* Frees the context when the last reference to the shadow goes. */
 static void shadow_release(struct device *shadow)

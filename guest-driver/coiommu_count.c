@@ -9,7 +9,9 @@
  */
 #include <linux/scatterlist.h>
 
-#include "coiommu_dtt.h"
+#include "coiommu.h"
+#include "coiommu_books.h"
+#include "coiommu_count.h"
 
 /* Say once for each driver of a device what the count of a unit has come to. */
 static void report_saturated(struct coiommu_dev *cdev)

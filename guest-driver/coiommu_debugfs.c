@@ -14,7 +14,8 @@
 #include <linux/debugfs.h>
 #include <linux/seq_file.h>
 
-#include "coiommu_dtt.h"
+#include "coiommu.h"
+#include "coiommu_debugfs.h"
 
 static int dtt_show(struct seq_file *m, void *unused)
 {

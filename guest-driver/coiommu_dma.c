@@ -26,13 +26,13 @@
  * Going.  The DMA API reads dev->dma_ops and calls an operation, which reads it
  * once more to find the context.  An unmap that comes late, from another CPU, may
  * see two values.  A test for that would cost each unmap two instructions, so the
- * operations that are counted by instructions (map, unmap, and those of lists)
- * have none.  Before dev->dma_ops becomes NULL they are replaced in the device's own
- * structure by such as do look, and then use the shadow (coiommu_dma_leave()), and a grace period lets those
+ * hot operations (map, unmap, and those of lists) have none.  Before dev->dma_ops
+ * may become NULL they are replaced, in the device's own structure, by such as do
+ * look and then use the shadow (coiommu_dma_leave()), and a grace period lets those
  * return that had been called before; coiommu_dev_take_ops() does all of it.  All
- * other operations always look.  What sleeps in an operation is not waited for: that
- * is what allocates and frees coherent memory, which drivers must do before they
- * are unbound.
+ * other operations (coiommu_alloc.c) always look.  A task that sleeps in an operation
+ * is not waited for: only coherent memory is freed so, and drivers must free it before
+ * they are unbound.
  *
  * Order.  Map: the shadow first, then count and pin what it returned.  Unmap:
  * the shadow first (it copies the bounce buffer), then the count.
@@ -44,7 +44,12 @@
 #include <linux/memremap.h>
 #include <linux/scatterlist.h>
 
-#include "coiommu_dtt.h"
+#include "coiommu.h"
+#include "coiommu_alloc.h"
+#include "coiommu_books.h"
+#include "coiommu_count.h"
+#include "coiommu_dma.h"
+#include "coiommu_mmio.h"
 #include "coiommu_trace.h"
 
 /*
@@ -54,36 +59,6 @@
 static __always_inline struct coiommu_dev *to_coiommu_dev(struct device *dev)
 {
 	return container_of(dev->dma_ops, struct coiommu_dev, ops);
-}
-
-/*
- * For all others.  Returns NULL if the operations have gone since the DMA API
- * looked at them; the caller must then do what the kernel does without.
- */
-static struct coiommu_dev *find_context(struct device *dev)
-{
-	const struct dma_map_ops *ops = READ_ONCE(dev->dma_ops);
-
-	return coiommu_dma_is_ours(ops) ?
-	       container_of(ops, struct coiommu_dev, ops) : NULL;
-}
-
-/* The device that the public DMA API is to be called with. */
-static struct device *shadow_or_self(struct device *dev)
-{
-	struct coiommu_dev *cdev = find_context(dev);
-
-	return cdev ? &cdev->shadow : dev;
-}
-
-/* The same for memory: dma_set_coherent_mask() writes only the real device. */
-static struct device *shadow_for_alloc(struct coiommu_dev *cdev,
-				       struct device *dev)
-{
-	if (!cdev)
-		return dev;
-	WRITE_ONCE(cdev->shadow.coherent_dma_mask, dev->coherent_dma_mask);
-	return &cdev->shadow;
 }
 
 /* Some drivers bring the mask, or another one, in their probe (sdhci). */
@@ -106,34 +81,6 @@ static __always_inline bool is_direct(struct coiommu_dev *cdev,
 static __always_inline bool is_shadowed(struct coiommu_dev *cdev)
 {
 	return unlikely(READ_ONCE(cdev->shadowed));
-}
-
-static void coiommu_sync_single_for_cpu(struct device *dev, dma_addr_t addr,
-					size_t size,
-					enum dma_data_direction dir)
-{
-	dma_sync_single_for_cpu(shadow_or_self(dev), addr, size, dir);
-}
-
-static void coiommu_sync_single_for_device(struct device *dev, dma_addr_t addr,
-					   size_t size,
-					   enum dma_data_direction dir)
-{
-	dma_sync_single_for_device(shadow_or_self(dev), addr, size, dir);
-}
-
-static void coiommu_sync_sg_for_cpu(struct device *dev,
-				    struct scatterlist *sgl, int nents,
-				    enum dma_data_direction dir)
-{
-	dma_sync_sg_for_cpu(shadow_or_self(dev), sgl, nents, dir);
-}
-
-static void coiommu_sync_sg_for_device(struct device *dev,
-				       struct scatterlist *sgl, int nents,
-				       enum dma_data_direction dir)
-{
-	dma_sync_sg_for_device(shadow_or_self(dev), sgl, nents, dir);
 }
 
 static void install_sync(struct coiommu_dev *cdev)
@@ -332,18 +279,18 @@ static __always_inline void unmap_phys(struct device *dev, dma_addr_t addr,
 		untrack(cdev, addr, size);
 }
 
-static void trace_mapped(struct device *dev, dma_addr_t addr, size_t size,
+static void trace_mapped(struct coiommu_dev *cdev, dma_addr_t addr, size_t size,
 			 unsigned long attrs)
 {
 	if (addr != DMA_MAPPING_ERROR && !(attrs & DMA_ATTR_MMIO))
-		trace_coiommu_map(dev, addr, size);
+		trace_coiommu_map(cdev->pdev, addr, size);
 }
 
-static void trace_unmap(struct device *dev, dma_addr_t addr, size_t size,
+static void trace_unmap(struct coiommu_dev *cdev, dma_addr_t addr, size_t size,
 			unsigned long attrs)
 {
 	if (!(attrs & DMA_ATTR_MMIO))
-		trace_coiommu_unmap(dev, addr, size);
+		trace_coiommu_unmap(cdev->pdev, addr, size);
 }
 
 static noinline dma_addr_t map_phys_traced(struct device *dev, phys_addr_t phys,
@@ -353,7 +300,7 @@ static noinline dma_addr_t map_phys_traced(struct device *dev, phys_addr_t phys,
 {
 	dma_addr_t addr = map_phys(dev, phys, size, dir, attrs);
 
-	trace_mapped(dev, addr, size, attrs);
+	trace_mapped(to_coiommu_dev(dev), addr, size, attrs);
 	return addr;
 }
 
@@ -362,7 +309,7 @@ static noinline void unmap_phys_traced(struct device *dev, dma_addr_t addr,
 				       enum dma_data_direction dir,
 				       unsigned long attrs)
 {
-	trace_unmap(dev, addr, size, attrs);
+	trace_unmap(to_coiommu_dev(dev), addr, size, attrs);
 	unmap_phys(dev, addr, size, dir, attrs);
 }
 
@@ -389,13 +336,13 @@ static dma_addr_t leaving_map_phys(struct device *dev, phys_addr_t phys,
 				   size_t size, enum dma_data_direction dir,
 				   unsigned long attrs)
 {
-	struct coiommu_dev *cdev = find_context(dev);
+	struct coiommu_dev *cdev = coiommu_find_context(dev);
 	dma_addr_t addr;
 
 	if (!cdev)
 		return compat_map_phys(dev, phys, size, dir, attrs);
 	addr = map_by_shadow(cdev, phys, size, dir, attrs);
-	trace_mapped(dev, addr, size, attrs);
+	trace_mapped(cdev, addr, size, attrs);
 	return addr;
 }
 
@@ -403,13 +350,13 @@ static void leaving_unmap_phys(struct device *dev, dma_addr_t addr,
 			       size_t size, enum dma_data_direction dir,
 			       unsigned long attrs)
 {
-	struct coiommu_dev *cdev = find_context(dev);
+	struct coiommu_dev *cdev = coiommu_find_context(dev);
 
 	if (!cdev) {
 		compat_unmap_phys(dev, addr, size, dir, attrs);
 		return;
 	}
-	trace_unmap(dev, addr, size, attrs);
+	trace_unmap(cdev, addr, size, attrs);
 	unmap_by_shadow(cdev, addr, size, dir, attrs);
 }
 
@@ -474,14 +421,14 @@ static int map_sg_by_shadow(struct coiommu_dev *cdev, struct scatterlist *sgl,
 	return table.nents;
 }
 
-static noinline void trace_map_sg(struct device *dev, struct scatterlist *sgl,
+static noinline void trace_map_sg(struct coiommu_dev *cdev, struct scatterlist *sgl,
 				  int nents)
 {
 	struct scatterlist *sg;
 	int i;
 
 	for_each_sg(sgl, sg, nents, i)
-		trace_coiommu_map(dev, sg_dma_address(sg), sg_dma_len(sg));
+		trace_coiommu_map(cdev->pdev, sg_dma_address(sg), sg_dma_len(sg));
 }
 
 static int coiommu_map_sg(struct device *dev, struct scatterlist *sgl,
@@ -498,7 +445,7 @@ static int coiommu_map_sg(struct device *dev, struct scatterlist *sgl,
 	else if (likely(!ret))
 		ret = nents;
 	if (trace_coiommu_map_enabled() && ret > 0)
-		trace_map_sg(dev, sgl, ret);
+		trace_map_sg(cdev, sgl, ret);
 	return ret;
 }
 
@@ -507,14 +454,14 @@ static int leaving_map_sg(struct device *dev, struct scatterlist *sgl,
 			  unsigned long attrs)
 {
 	struct sg_table table = { .sgl = sgl, .orig_nents = nents };
-	struct coiommu_dev *cdev = find_context(dev);
+	struct coiommu_dev *cdev = coiommu_find_context(dev);
 	int ret;
 
 	if (!cdev)
 		return dma_map_sgtable(dev, &table, dir, attrs) ?: table.nents;
 	ret = map_sg_by_shadow(cdev, sgl, nents, dir, attrs);
 	if (trace_coiommu_map_enabled() && ret > 0)
-		trace_map_sg(dev, sgl, ret);
+		trace_map_sg(cdev, sgl, ret);
 	return ret;
 }
 
@@ -544,14 +491,14 @@ static __always_inline void unmap_sg(struct device *dev,
 		untrack_sg(cdev, sgl, nents);
 }
 
-static noinline void trace_unmap_sg(struct device *dev,
+static noinline void trace_unmap_sg(struct coiommu_dev *cdev,
 				    struct scatterlist *sgl, int nents)
 {
 	struct scatterlist *sg;
 	int i;
 
 	for_each_sg(sgl, sg, nents, i)
-		trace_coiommu_unmap(dev, sg_dma_address(sg), sg_dma_len(sg));
+		trace_coiommu_unmap(cdev->pdev, sg_dma_address(sg), sg_dma_len(sg));
 }
 
 static noinline void unmap_sg_traced(struct device *dev,
@@ -559,7 +506,7 @@ static noinline void unmap_sg_traced(struct device *dev,
 				     enum dma_data_direction dir,
 				     unsigned long attrs)
 {
-	trace_unmap_sg(dev, sgl, nents);
+	trace_unmap_sg(to_coiommu_dev(dev), sgl, nents);
 	unmap_sg(dev, sgl, nents, dir, attrs);
 }
 
@@ -577,126 +524,15 @@ static void leaving_unmap_sg(struct device *dev, struct scatterlist *sgl,
 			     int nents, enum dma_data_direction dir,
 			     unsigned long attrs)
 {
-	struct coiommu_dev *cdev = find_context(dev);
+	struct coiommu_dev *cdev = coiommu_find_context(dev);
 
 	if (!cdev) {
 		dma_unmap_sg_attrs(dev, sgl, nents, dir, attrs);
 		return;
 	}
 	if (trace_coiommu_unmap_enabled())
-		trace_unmap_sg(dev, sgl, nents);
+		trace_unmap_sg(cdev, sgl, nents);
 	unmap_sg_by_shadow(cdev, sgl, nents, dir, attrs);
-}
-
-static void *coiommu_alloc(struct device *dev, size_t size, dma_addr_t *addr,
-			   gfp_t gfp, unsigned long attrs)
-{
-	struct coiommu_dev *cdev = find_context(dev);
-	struct device *shadow = shadow_for_alloc(cdev, dev);
-	void *cpu_addr;
-
-	attrs = compat_alloc_attrs(attrs);
-	cpu_addr = dma_alloc_attrs(shadow, size, addr, gfp, attrs);
-	if (!cpu_addr || !cdev)
-		return cpu_addr;
-	if (coiommu_count(cdev, *addr, PAGE_ALIGN(size))) {
-		dma_free_attrs(shadow, size, cpu_addr, *addr, attrs);
-		return NULL;
-	}
-	trace_coiommu_map(dev, *addr, PAGE_ALIGN(size));
-	return cpu_addr;
-}
-
-/* Nothing is copied here, so the count may go before the memory does. */
-static void coiommu_free(struct device *dev, size_t size, void *cpu_addr,
-			 dma_addr_t addr, unsigned long attrs)
-{
-	struct coiommu_dev *cdev = find_context(dev);
-
-	if (cdev) {
-		trace_coiommu_unmap(dev, addr, PAGE_ALIGN(size));
-		coiommu_uncount_now(cdev, addr, PAGE_ALIGN(size));
-	}
-	dma_free_attrs(shadow_for_alloc(cdev, dev), size, cpu_addr, addr,
-		       compat_alloc_attrs(attrs));
-}
-
-static struct page *coiommu_alloc_pages(struct device *dev, size_t size,
-					dma_addr_t *addr,
-					enum dma_data_direction dir, gfp_t gfp)
-{
-	struct coiommu_dev *cdev = find_context(dev);
-	struct device *shadow = shadow_for_alloc(cdev, dev);
-	struct page *page = dma_alloc_pages(shadow, size, addr, dir, gfp);
-
-	if (!page || !cdev)
-		return page;
-	if (coiommu_count(cdev, *addr, PAGE_ALIGN(size))) {
-		dma_free_pages(shadow, size, page, *addr, dir);
-		return NULL;
-	}
-	trace_coiommu_map(dev, *addr, PAGE_ALIGN(size));
-	return page;
-}
-
-static void coiommu_free_pages(struct device *dev, size_t size,
-			       struct page *page, dma_addr_t addr,
-			       enum dma_data_direction dir)
-{
-	struct coiommu_dev *cdev = find_context(dev);
-
-	if (cdev) {
-		trace_coiommu_unmap(dev, addr, PAGE_ALIGN(size));
-		coiommu_uncount_now(cdev, addr, PAGE_ALIGN(size));
-	}
-	dma_free_pages(shadow_for_alloc(cdev, dev), size, page, addr, dir);
-}
-
-static int coiommu_mmap(struct device *dev, struct vm_area_struct *vma,
-			void *cpu_addr, dma_addr_t addr, size_t size,
-			unsigned long attrs)
-{
-	return dma_mmap_attrs(shadow_for_alloc(find_context(dev), dev), vma,
-			      cpu_addr, addr, size, compat_alloc_attrs(attrs));
-}
-
-static int coiommu_get_sgtable(struct device *dev, struct sg_table *table,
-			       void *cpu_addr, dma_addr_t addr, size_t size,
-			       unsigned long attrs)
-{
-	return dma_get_sgtable_attrs(shadow_for_alloc(find_context(dev), dev),
-				     table, cpu_addr, addr, size,
-				     compat_alloc_attrs(attrs));
-}
-
-/*
- * Asked for the streaming and for the coherent mask.  The answer is dma-direct's
- * for the shadow; dma_set_mask() would write the real device's mask, which is
- * shared, so the other setter asks.
- */
-static int coiommu_dma_supported(struct device *dev, u64 mask)
-{
-	struct coiommu_dev *cdev = find_context(dev);
-
-	return !cdev || !dma_set_coherent_mask(&cdev->shadow, mask);
-}
-
-static u64 coiommu_get_required_mask(struct device *dev)
-{
-	return dma_get_required_mask(shadow_or_self(dev));
-}
-
-/*
- * A mapping that the device can never pin would be retried for ever, so drivers
- * are told what it can.
- */
-static size_t coiommu_max_mapping_size(struct device *dev)
-{
-	struct coiommu_dev *cdev = find_context(dev);
-
-	if (!cdev)
-		return dma_max_mapping_size(dev);
-	return min(cdev->max_mapping, dma_max_mapping_size(&cdev->shadow));
 }
 
 /* A device's operations to begin with: see coiommu_dma_shadowed(). */
@@ -752,13 +588,4 @@ void coiommu_dma_install(struct coiommu_dev *cdev)
 void coiommu_dma_leave(struct coiommu_dev *cdev)
 {
 	replace_hot(cdev, &leaving_ops);
-}
-
-/**
- * coiommu_dma_is_ours - do these operations belong to a context of ours?
- * @ops: operations, or NULL
- */
-bool coiommu_dma_is_ours(const struct dma_map_ops *ops)
-{
-	return ops && ops->alloc == coiommu_alloc;
 }

@@ -60,12 +60,15 @@
 #define pr_fmt(fmt) "coiommu: " fmt
 
 #include <linux/gfp.h>
+#include <linux/io.h>
 #include <linux/ioport.h>
+#include <linux/lockdep.h>
 #include <linux/memory.h>
 #include <linux/ratelimit.h>
 #include <linux/slab.h>
 
 #include "coiommu_dtt.h"
+#include "coiommu_ram.h"
 
 /* Bytes of memory that one leaf covers. */
 static u64 leaf_span(const struct coiommu_dtt *dtt)
@@ -196,6 +199,7 @@ int coiommu_dtt_get_slow(struct coiommu_dtt *dtt, u64 addr, size_t size,
 static bool publish_leaf(struct coiommu_dtt *dtt, unsigned long index,
 			 void *leaf)
 {
+	lockdep_assert_held(&dtt->grow);
 	if (dtt->leaf[index])
 		return false;
 	WRITE_ONCE(dtt->dir[index],

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The hot path: counting a mapping in the table.  No lock, no allocation, one
+ * The table, and the hot path: counting a mapping in the table.  No lock, no allocation, one
  * atomic operation per unit, one lookup per leaf.  A mapping within one leaf is
  * counted inline, and until something is not as usual.  coiommu_dtt.c explains
  * the rest.
@@ -8,9 +8,14 @@
 #ifndef COIOMMU_DTT_H
 #define COIOMMU_DTT_H
 
+#include <linux/atomic.h>
 #include <linux/minmax.h>
+#include <linux/notifier.h>
+#include <linux/spinlock.h>
+#include <linux/types.h>
+#include <linux/workqueue.h>
 
-#include "coiommu.h"
+#include "coiommu_abi.h"
 
 #define COIOMMU_LEAF_MASK	((u64)COIOMMU_DTT_LEAF_ENTRIES - 1)
 
@@ -24,6 +29,43 @@
 #define COIOMMU_GET_UNPINNED	1	/* not all units are PINNED */
 #define COIOMMU_GET_SATURATED	2	/* the count of one is saturated */
 
+/**
+ * struct coiommu_dtt - the DMA tracking table; see coiommu_dtt.c
+ * @leaf: for each leaf the entries as the CPU sees them, or NULL.  Pointers
+ *	only ever go from NULL to a leaf while a device may be mapping.
+ * @nleaves: length of @leaf and of the directory
+ * @unit_shift: log2 of the tracking unit in bytes
+ * @ready: the flags of an entry that a map need not do anything about
+ * @flag_accessed: COIOMMU_DTT_ACCESSED if negotiated, else 0
+ * @dir: the directory that the device reads, contiguous
+ * @hotplug: adds leaves before memory goes online
+ * @grow: held to add leaves: memory may come while the table is being made
+ * @look: adds leaves for memory that came without being announced
+ * @saturated: a count is saturated, or was since coiommu_dtt_forget()
+ * @underflows: unmaps of what was not mapped
+ * @refused: maps refused because there is no leaf
+ */
+struct coiommu_dtt {
+	atomic_t **leaf;
+	unsigned long nleaves;
+	unsigned int unit_shift;
+	u32 ready;
+	u32 flag_accessed;
+	__le64 *dir;
+	struct notifier_block hotplug;
+	spinlock_t grow;	/* leaves being added */
+	struct work_struct look;
+	bool saturated;
+	atomic64_t underflows;
+	atomic64_t refused;
+};
+
+int coiommu_dtt_init(struct coiommu_dtt *dtt, unsigned int unit_shift,
+		     bool accessed, u64 hotplug_end);
+void coiommu_dtt_free(struct coiommu_dtt *dtt);
+int coiommu_dtt_add(struct coiommu_dtt *dtt, u64 start, u64 last, gfp_t gfp);
+u64 coiommu_dtt_mappings(struct coiommu_dtt *dtt);
+u64 coiommu_dtt_forget(struct coiommu_dtt *dtt);
 int coiommu_dtt_get_slow(struct coiommu_dtt *dtt, u64 addr, size_t size,
 			 atomic_t *entry);
 void coiommu_dtt_put_slow(struct coiommu_dtt *dtt, u64 first, u64 last);

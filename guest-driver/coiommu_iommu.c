@@ -29,6 +29,8 @@
 #include <linux/module.h>
 
 #include "coiommu.h"
+#include "coiommu_iommu.h"
+#include "coiommu_rebind.h"
 #include "compat/iommu.h"
 
 /* Where devices write to make an interrupt (x86: the local APICs' doorbell). */

@@ -15,7 +15,7 @@
 #include <linux/ioport.h>
 #include <linux/slab.h>
 
-#include "coiommu.h"
+#include "coiommu_mmio.h"
 
 /*
  * Windows and BARs.  System RAM has a flag, persistent and firmware's memory a

@@ -3,9 +3,9 @@
  * coIOMMU: the PCI driver of the function that the host shows to the guest.
  *
  * The function tracks the DMA of assigned devices in a table in this guest's
- * memory, so that the host pins only what is in use.  This file finds the
- * function, agrees with it on version and features, gives it the table and the
- * request pages, and takes all of that back.
+ * memory, so that the host pins only what is in use.  This file has the function's
+ * life: probe makes what all other files work with and starts them in order, remove
+ * stops them in the reverse order.  docs/devel/driver.md says what calls what.
  */
 #include <linux/cc_platform.h>
 #include <linux/io-64-nonatomic-lo-hi.h>
@@ -14,111 +14,18 @@
 #include <linux/slab.h>
 
 #include "coiommu.h"
+#include "coiommu_bus.h"
+#include "coiommu_debugfs.h"
+#include "coiommu_iommu.h"
+#include "coiommu_pm.h"
+#include "coiommu_ram.h"
+#include "coiommu_rebind.h"
+#include "coiommu_regs.h"
+#include "coiommu_track.h"
 #include "coiommu_version.h"
 
-/* A machine has one table; who holds this has it. */
+/* A machine has one table: set by the probe that gets it, cleared when that goes. */
 static atomic_t coiommu_present = ATOMIC_INIT(0);
-
-/* Run a command; returns the device's status. */
-static u32 command(struct coiommu *coi, u32 cmd)
-{
-	/* The device is done when the write is, and orders its own accesses. */
-	writel(cmd, coi->regs + COIOMMU_REG_COMMAND);
-	return readl(coi->regs + COIOMMU_REG_ERROR);
-}
-
-/* Is this a device that we understand?  Explains itself if not. */
-static int check_device(struct coiommu *coi)
-{
-	struct pci_dev *pdev = coi->pdev;
-	u32 magic = readl(coi->regs + COIOMMU_REG_MAGIC);
-	u32 version = readl(coi->regs + COIOMMU_REG_VERSION);
-	u32 shift = readl(coi->regs + COIOMMU_REG_UNIT_SHIFT);
-
-	if (magic != COIOMMU_MAGIC) {
-		pci_err(pdev, "not a coIOMMU: magic %#x\n", magic);
-		return -ENODEV;
-	}
-	if (version >> 16 != COIOMMU_VERSION_MAJOR) {
-		pci_err(pdev, "interface version %u.%u is not supported, only %u.x\n",
-			version >> 16, version & 0xffff, COIOMMU_VERSION_MAJOR);
-		return -ENODEV;
-	}
-	if (shift < COIOMMU_UNIT_SHIFT_MIN || shift > COIOMMU_UNIT_SHIFT_MAX) {
-		pci_err(pdev, "tracking unit of 2^%u bytes is not supported\n",
-			shift);
-		return -ENODEV;
-	}
-	return 0;
-}
-
-/**
- * coiommu_enable - tell the device where table and request pages are, and start
- * @coi: the function; no entry of the table is PINNED
- *
- * No tracked device may be doing DMA.  Returns 0, or -EIO after a line that says
- * why.
- */
-int coiommu_enable(struct coiommu *coi)
-{
-	struct coiommu_dtt *dtt = &coi->dtt;
-	u64 features = (dtt->flag_accessed ? COIOMMU_F_ACCESSED : 0) |
-		       (coi->slots.partial ? COIOMMU_F_PARTIAL : 0);
-	u64 span = (u64)dtt->nleaves << (COIOMMU_DTT_LEAF_SHIFT +
-					 dtt->unit_shift);
-	void __iomem *regs = coi->regs;
-	u32 status;
-
-	/* A kernel before us may have left it enabled. */
-	command(coi, COIOMMU_CMD_DISABLE);
-	writeq(features, regs + COIOMMU_REG_DRIVER_FEATURES);
-	writeq(virt_to_phys(dtt->dir), regs + COIOMMU_REG_DTT_ROOT);
-	writeq(span, regs + COIOMMU_REG_DTT_SIZE);
-	writeq(virt_to_phys(coi->slots.root), regs + COIOMMU_REG_REQ_ROOT);
-	writel(coi->slots.count, regs + COIOMMU_REG_REQ_SLOTS);
-	status = command(coi, COIOMMU_CMD_ENABLE);
-	if (status != COIOMMU_ST_OK) {
-		pci_err(coi->pdev, "the device refuses to start: %s (status %u)\n",
-			coiommu_status_name(status), status);
-		return -EIO;
-	}
-	return 0;
-}
-
-/*
- * Keep a device from doing DMA.  Not pci_clear_master(): the PCI core is to
- * switch it on again when the device thaws.
- */
-static void mute(struct pci_dev *pdev)
-{
-	u16 cmd;
-
-	pci_read_config_word(pdev, PCI_COMMAND, &cmd);
-	if (cmd & PCI_COMMAND_MASTER)
-		pci_write_config_word(pdev, PCI_COMMAND,
-				      cmd & ~PCI_COMMAND_MASTER);
-}
-
-/**
- * coiommu_quiesce - have the device forget table, endpoints and pins
- * @coi: the function
- *
- * The tracked devices have been shut down or put to sleep by their drivers.  A
- * driver that cannot do that leaves bus mastering on, so it is switched off
- * here: whatever a device still does must not meet memory that is not pinned.
- * Process context.
- */
-void coiommu_quiesce(struct coiommu *coi)
-{
-	struct coiommu_dev *cdev;
-
-	mutex_lock(&coi->lock);
-	list_for_each_entry(cdev, &coi->devices, node)
-		if (cdev->attached)
-			mute(cdev->pdev);
-	mutex_unlock(&coi->lock);
-	command(coi, COIOMMU_CMD_DISABLE);
-}
 
 /* The memory that the device works on, and the device started on it. */
 static int start(struct coiommu *coi)
@@ -163,7 +70,7 @@ err_dtt:
 
 static void stop(struct coiommu *coi)
 {
-	command(coi, COIOMMU_CMD_DISABLE);
+	coiommu_disable(coi);
 	coiommu_mmio_free(&coi->mmio);
 	coiommu_slots_free(&coi->slots);
 	coiommu_dtt_free(&coi->dtt);
@@ -199,7 +106,7 @@ static int coiommu_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 	coi->regs = pci_ioremap_bar(pdev, COIOMMU_BAR);
 	if (!coi->regs)
 		goto err_regions;
-	ret = check_device(coi);
+	ret = coiommu_check_device(coi);
 	if (ret)
 		goto err_unmap;
 	ret = start(coi);
@@ -212,7 +119,8 @@ static int coiommu_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 		 1u << (readl(coi->regs + COIOMMU_REG_BLOCK_SHIFT) - 10),
 		 (u64)coi->dtt.nleaves << (COIOMMU_DTT_LEAF_SHIFT +
 					   coi->dtt.unit_shift - 20));
-	ret = coiommu_track_init(coi);
+	coiommu_track_init(coi);
+	ret = coiommu_bus_init(coi);
 	if (ret)
 		goto err_stop;
 	coiommu_iommu_init(coi);
@@ -236,8 +144,8 @@ err_present:
 }
 
 /*
- * The order is that of coiommu_track.c: from the first step on no device is
- * tracked or joins a group, and the second must come before the third.
+ * The order is that of coiommu_track.c, and must stay: after the first step no
+ * device is attached or joins a group, after the second no notifier runs.
  */
 static void coiommu_remove(struct pci_dev *pdev)
 {
@@ -245,6 +153,7 @@ static void coiommu_remove(struct pci_dev *pdev)
 
 	coiommu_debugfs_exit(coi);
 	coiommu_track_stop(coi);
+	coiommu_bus_exit(coi);
 	coiommu_iommu_exit(coi);
 	coiommu_track_exit(coi);
 	stop(coi);
@@ -256,8 +165,9 @@ static void coiommu_remove(struct pci_dev *pdev)
 }
 
 /*
- * Before a kexec the host must forget the table: the next kernel uses the
- * memory for other things.  The tracked devices have been shut down before.
+ * Before a kexec the host must forget the table: the next kernel uses the memory for
+ * other things.  The driver core has shut the tracked devices down before, as they
+ * are linked to this one.
  */
 static void coiommu_shutdown(struct pci_dev *pdev)
 {

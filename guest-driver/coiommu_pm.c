@@ -42,7 +42,10 @@
 #include <linux/ioport.h>
 #include <linux/pm.h>
 
-#include "coiommu_dtt.h"
+#include "coiommu.h"
+#include "coiommu_pm.h"
+#include "coiommu_ram.h"
+#include "coiommu_regs.h"
 
 /**
  * coiommu_pm_link - wake up after the bridge above a device

@@ -23,7 +23,7 @@
 #include <linux/printk.h>
 #include <linux/ratelimit.h>
 
-#include "coiommu.h"
+#include "coiommu_ram.h"
 
 /* What devices may be told to reach: System RAM, and persistent memory. */
 static const struct {

@@ -20,7 +20,7 @@
 #include <linux/slab.h>
 #include <linux/workqueue.h>
 
-#include "coiommu.h"
+#include "coiommu_rebind.h"
 
 /**
  * struct taken - a device that has lost its driver to coiommu_rebind_take()

@@ -32,7 +32,7 @@
 #include <linux/slab.h>
 #include <linux/smp.h>
 
-#include "coiommu_dtt.h"
+#include "coiommu.h"
 #include "coiommu_trace.h"
 
 /* ABI frame numbers are in 4 KiB whatever the page size. */

@@ -18,7 +18,7 @@
 #include <linux/pci.h>
 #include <linux/tracepoint.h>
 
-#include "coiommu.h"
+#include "coiommu_abi.h"
 
 #ifndef COIOMMU_TRACE_HELPERS
 #define COIOMMU_TRACE_HELPERS
@@ -32,8 +32,8 @@ static inline u32 coiommu_trace_endpoint(struct pci_dev *pdev)
 #endif /* COIOMMU_TRACE_HELPERS */
 
 DECLARE_EVENT_CLASS(coiommu_mapping,
-	TP_PROTO(struct device *dev, u64 addr, size_t size),
-	TP_ARGS(dev, addr, size),
+	TP_PROTO(struct pci_dev *pdev, u64 addr, size_t size),
+	TP_ARGS(pdev, addr, size),
 	TP_STRUCT__entry(
 		__field(u64, addr)
 		__field(u64, size)
@@ -42,7 +42,7 @@ DECLARE_EVENT_CLASS(coiommu_mapping,
 	TP_fast_assign(
 		__entry->addr = addr;
 		__entry->size = size;
-		__entry->endpoint = coiommu_trace_endpoint(coiommu_function_of(dev));
+		__entry->endpoint = coiommu_trace_endpoint(pdev);
 	),
 	TP_printk("%04x:%02x:%02x.%d addr=0x%llx size=%llu",
 		  __entry->endpoint >> 16, __entry->endpoint >> 8 & 0xff,
@@ -53,13 +53,13 @@ DECLARE_EVENT_CLASS(coiommu_mapping,
 
 /* Counted and pinned: from here on the device may use the address. */
 DEFINE_EVENT(coiommu_mapping, coiommu_map,
-	TP_PROTO(struct device *dev, u64 addr, size_t size),
-	TP_ARGS(dev, addr, size)
+	TP_PROTO(struct pci_dev *pdev, u64 addr, size_t size),
+	TP_ARGS(pdev, addr, size)
 );
 
 DEFINE_EVENT(coiommu_mapping, coiommu_unmap,
-	TP_PROTO(struct device *dev, u64 addr, size_t size),
-	TP_ARGS(dev, addr, size)
+	TP_PROTO(struct pci_dev *pdev, u64 addr, size_t size),
+	TP_ARGS(pdev, addr, size)
 );
 
 /*

@@ -13,7 +13,7 @@
 
 #ifdef COIOMMU_HAVE_OP_MAP_PHYS
 
-#define COMPAT_DEFINE_MAP_OPS(p)
+#define COMPAT_DEFINE_MAP_OPS(...)
 
 #define COMPAT_MAP_OPS(p)						\
 	.map_phys		= p##_map_phys,				\
