@@ -37,12 +37,13 @@ struct coiommu_books;
  * @pci_nb: learns of drivers that bind to PCI devices
  * @platform_nb: of those that bind to platform devices
  * @auxiliary_nb: of those that bind to auxiliary devices
- * @lock: protects @devices and what struct coiommu_dev says it does.  Taken in
- *	process context, inside the lock of the device that binds or unbinds.
+ * @lock: protects @devices and all of struct coiommu_dev that map and unmap do not
+ *	read.  Taken in process context, inside the lock of the device that binds or
+ *	unbinds; a thread that holds it must not take a device's lock.
  * @going: the function is being unbound: no device is tracked any more, or
  *	joins a group.  Set once, with @lock held.
- * @devices: struct coiommu_dev, all that we have seen a driver bind to and that
- *	still exist
+ * @devices: struct coiommu_dev: each device to which a driver has bound since probe,
+ *	as long as it exists
  * @iommu: registered with the IOMMU core for devices that VIOT names; the one
  *	that all devices belong to
  * @iommu_unnamed: registered for all other devices
@@ -78,7 +79,7 @@ struct coiommu {
  * That is a PCI function which the host tracks, or a child that maps for one
  * (coiommu_children.c).
  *
- * @coi: whose table the device's DMA is counted in
+ * @coi: the function in whose table the device's DMA is counted
  * @direct_last: memory up to this address needs no call of the shadow if it is
  *	within the device's mask: the shadow's bus limit, or 0 if there is a range map or
  *	everything is bounced.  Written at bind only.

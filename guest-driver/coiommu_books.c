@@ -2,7 +2,7 @@
 /*
  * Books: each mapping of one device, with its size.
  *
- * The table has counts, and does not know whose.  That is enough for drivers that
+ * The table has one count for all devices.  That is enough for drivers that
  * undo what they have mapped.  One that unmaps less than it has mapped, or
  * forgets to, leaves counts behind; and when these have been taken from the
  * table, an unmap that comes late would take another mapping's count.
@@ -10,7 +10,7 @@
  * So a device that may have left counts behind is *booked* from then on, until it
  * is unplugged or coIOMMU is unbound (coiommu_track.c).  Each of its mappings is
  * noted here, and an unmap takes back what was noted for its address, whatever
- * size it says, and nothing if nothing is.  When its driver goes, what is still
+ * size it says; without a note it takes no count.  When its driver goes, what is still
  * noted is taken back.  That costs a lock and an allocation for each mapping, so
  * it is not for all devices: a booked one goes the way of the shadowed.
  */
@@ -103,7 +103,7 @@ static struct mapping *find(struct coiommu_books *books, u64 addr, size_t size)
 	return found;
 }
 
-/* Move a mapping from the books to @struck.  Holds the lock of the books. */
+/* Move a mapping from the books to @struck.  The caller must hold the books' lock. */
 static void strike(struct mapping *mapping, struct coiommu_struck *struck)
 {
 	hash_del(&mapping->node);

@@ -63,8 +63,8 @@ struct pci_dev *coiommu_function_of(struct device *dev)
  * coiommu_never_maps - can a device be left out, whatever its driver is?
  * @dev: a device below a function
  *
- * Drivers of bridges map nothing, and firmware's framebuffers, which are below
- * the graphics card, are memory for the CPU.
+ * Drivers of bridges do not map, and firmware's framebuffers, which are below the
+ * graphics card, are memory for the CPU.
  */
 bool coiommu_never_maps(struct device *dev)
 {

@@ -24,14 +24,17 @@ static void shadow_release(struct device *shadow)
 
 /**
  * coiommu_dev_find - the context of a device, or NULL
- * @coi: the function; its lock is held
+ * @coi: the function
  * @dev: a device
+ *
+ * The caller must hold coi->lock, and may use the context until it drops that.
  */
 struct coiommu_dev *coiommu_dev_find(struct coiommu *coi,
 				     const struct device *dev)
 {
 	struct coiommu_dev *cdev;
 
+	lockdep_assert_held(&coi->lock);
 	list_for_each_entry(cdev, &coi->devices, node)
 		if (cdev->dev == dev)
 			return cdev;
@@ -40,11 +43,11 @@ struct coiommu_dev *coiommu_dev_find(struct coiommu *coi,
 
 /**
  * coiommu_dev_new - make a context
- * @coi: the function; its lock is held
+ * @coi: the function
  * @dev: a device without a context
  * @function: the context of the function that it maps for, or NULL if it is one
  *
- * Returns it, or NULL.
+ * Process context; the caller must hold coi->lock.  Returns the context, or NULL.
  */
 struct coiommu_dev *coiommu_dev_new(struct coiommu *coi, struct device *dev,
 				    struct coiommu_dev *function)
@@ -76,7 +79,8 @@ struct coiommu_dev *coiommu_dev_new(struct coiommu *coi, struct device *dev,
  * @cdev: the context whose operations the device may have
  * @dev: the device: that of the context, or a child that has copied them
  *
- * Process context; waits for what unmaps at this moment.  Holds coi->lock.
+ * Process context; waits for the threads that unmap at this moment.  The caller must
+ * hold coi->lock.
  */
 void coiommu_dev_take_ops(struct coiommu_dev *cdev, struct device *dev)
 {
@@ -84,7 +88,7 @@ void coiommu_dev_take_ops(struct coiommu_dev *cdev, struct device *dev)
 	if (get_dma_ops(dev) != &cdev->ops)
 		return;
 	coiommu_dma_leave(cdev);
-	/* What has been called before does not look, and must have returned. */
+	/* Calls from before do not look, and must have returned. */
 	compat_synchronize_ops();
 	set_dma_ops(dev, NULL);
 }
@@ -103,8 +107,8 @@ static int take_ops_below(struct device *dev, void *data)
  * coiommu_dev_take_all_ops - the same for all devices, and copies
  * @coi: the function, about to go
  *
- * Process context.  When this returns no CPU is in our operations.  Holds
- * coi->lock.
+ * Process context.  When this returns no CPU is in our operations.  The caller must
+ * hold coi->lock.
  */
 void coiommu_dev_take_all_ops(struct coiommu *coi)
 {
@@ -117,7 +121,7 @@ void coiommu_dev_take_all_ops(struct coiommu *coi)
 	compat_synchronize_ops();
 	list_for_each_entry(cdev, &coi->devices, node)
 		take_ops_below(cdev->dev, cdev);
-	/* What had been called before that may still use the context. */
+	/* Calls from before that may still use the context. */
 	compat_synchronize_ops();
 }
 
@@ -125,12 +129,14 @@ void coiommu_dev_take_all_ops(struct coiommu *coi)
  * coiommu_dev_drop - forget a device
  * @cdev: its context
  *
- * Holds coi->lock; nothing maps or unmaps any more.
+ * The caller must hold coi->lock, and no driver may map or unmap with the device any
+ * more.
  */
 void coiommu_dev_drop(struct coiommu_dev *cdev)
 {
 	struct device *dev = cdev->dev;
 
+	lockdep_assert_held(&cdev->coi->lock);
 	list_del(&cdev->node);
 	put_device(&cdev->shadow);
 	put_device(dev);
@@ -138,7 +144,7 @@ void coiommu_dev_drop(struct coiommu_dev *cdev)
 
 /**
  * coiommu_dev_refresh - give the shadow all that dma-direct and swiotlb look at
- * @cdev: the context; a driver is about to bind
+ * @cdev: the context; a driver is about to bind, so no driver maps with the device
  *
  * The streaming mask and the segment limits are shared with the real device and
  * follow it.

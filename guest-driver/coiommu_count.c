@@ -4,8 +4,8 @@
  *
  * What the usual case does not cover comes here: units that are not PINNED, counts
  * at their limit, and devices whose mappings are booked one by one
- * (coiommu_books.c).  A booked device takes no other way: it is shadowed, and
- * nothing of it is mapped or unmapped inline.
+ * (coiommu_books.c).  A booked device takes no other way: it is shadowed, so all its
+ * mappings come here.
  */
 #include <linux/scatterlist.h>
 
@@ -13,7 +13,7 @@
 #include "coiommu_books.h"
 #include "coiommu_count.h"
 
-/* Say once for each driver of a device what the count of a unit has come to. */
+/* Warn once for each driver of a device that the count of a unit is at its limit. */
 static void report_saturated(struct coiommu_dev *cdev)
 {
 	if (xchg(&cdev->saturated, true))
@@ -22,8 +22,8 @@ static void report_saturated(struct coiommu_dev *cdev)
 }
 
 /*
- * Is what is counted to be pinned?  A function whose tracking has ended while
- * its driver is bound (coiommu_dev_give_up()) needs no request: the host has
+ * Must what is counted be pinned?  A function whose tracking has ended while
+ * its driver is bound (coiommu_track_give_up()) needs no request: the host has
  * pinned all memory for it, or keeps it from doing DMA.
  */
 static bool wants_pins(const struct coiommu_dev *cdev)

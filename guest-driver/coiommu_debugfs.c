@@ -9,7 +9,7 @@
  *            PCI function that it maps for; its driver; and whether mappings go
  *            the direct or the shadowed way, or are booked
  *
- * Nothing here costs the hot path anything: the table is scanned when read.
+ * The hot path pays for none of it: the table is scanned when read.
  */
 #include <linux/debugfs.h>
 #include <linux/seq_file.h>

@@ -14,14 +14,14 @@
  * done inline: without a range map and without forced bouncing an address
  * within the mask is its own DMA address, and nothing needs to be undone or
  * synchronized.  As soon as one mapping has gone through a bounce buffer,
- * @shadowed is set and unmap and sync ask the shadow, always: it knows which
- * addresses are bounced.
+ * @shadowed is set, and unmap and sync always call the shadow, which knows the
+ * addresses that are bounced.
  *
  * Until then the device has no sync operations, and the DMA API knows that it
  * need not call them: a sync costs what it costs with dma-direct, next to
- * nothing.  They must be there, and the flag by which it knows be cleared,
+ * nothing.  They must be installed, and the flag by which it knows must be cleared,
  * before the first bounced address goes to the driver, or data is lost: swiotlb
- * clears that flag too, but on the shadow, which nobody asks.
+ * clears that flag too, but on the shadow, at which the driver's syncs do not look.
  *
  * Going.  The DMA API reads dev->dma_ops and calls an operation, which reads it
  * once more to find the context.  An unmap that comes late, from another CPU, may
@@ -61,14 +61,14 @@ static __always_inline struct coiommu_dev *to_coiommu_dev(struct device *dev)
 	return container_of(dev->dma_ops, struct coiommu_dev, ops);
 }
 
-/* Some drivers bring the mask, or another one, in their probe (sdhci). */
+/* Some drivers set dev->dma_mask in their probe, or another one (sdhci). */
 static struct device *shadow_for_map(struct coiommu_dev *cdev)
 {
 	WRITE_ONCE(cdev->shadow.dma_mask, cdev->dev->dma_mask);
 	return &cdev->shadow;
 }
 
-/* Would dma-direct return the physical address and do nothing else? */
+/* Would dma-direct just return the physical address? */
 static __always_inline bool is_direct(struct coiommu_dev *cdev,
 				      struct device *dev, phys_addr_t phys,
 				      size_t size)
@@ -99,9 +99,9 @@ static void install_sync(struct coiommu_dev *cdev)
  * coiommu_dma_shadowed - from now on the shadow is asked at unmap and sync
  * @cdev: the device
  *
- * Any context, several CPUs at a time.  To be called before the first address
- * that the shadow knows more about goes to the driver: whoever unmaps or syncs
- * it has it from there, and so sees what is written here.
+ * Any context, several CPUs at a time.  Must be called before the first address that
+ * the shadow has bounced goes to the driver: the CPU that unmaps or syncs it has it
+ * from there, and so sees what is written here.
  */
 void coiommu_dma_shadowed(struct coiommu_dev *cdev)
 {
@@ -118,8 +118,8 @@ void coiommu_dma_shadowed(struct coiommu_dev *cdev)
  * coiommu_dma_book - from now on each mapping is booked
  * @cdev: a device that has no driver
  *
- * Process context.  An unmap that comes late finds nothing in the books, and takes
- * nothing back.  Returns 0 or -ENOMEM.
+ * Process context.  An unmap of an earlier mapping is not in the books, and takes no
+ * count back.  Returns 0 or -ENOMEM.
  */
 int coiommu_dma_book(struct coiommu_dev *cdev)
 {
@@ -131,7 +131,7 @@ int coiommu_dma_book(struct coiommu_dev *cdev)
 	cdev->direct_last = 0;
 	/* The flag that leaves syncs out is cleared when a driver binds. */
 	install_sync(cdev);
-	/* Release: who sees it, as is_shadowed(), sees the books. */
+	/* Release: a CPU that sees it in is_shadowed() must see the books. */
 	smp_store_release(&cdev->shadowed, true);
 	return 0;
 }

@@ -17,7 +17,7 @@
  * MMIO (dma_map_resource) are not memory and not counted; coiommu_mmio.c tells RAM
  * that is mapped so from MMIO.
  *
- * Who writes what.  The count belongs to the guest, PINNED to the host.  Both
+ * Writers.  The count belongs to the guest, PINNED to the host.  Both
  * only ever use atomic operations on the whole word, so neither loses the
  * other's update.  ACCESSED is set by the guest when it finds it clear, and
  * cleared by the host, which learns from it what is in use.
@@ -41,7 +41,7 @@
  *    the other half has room for each task that has counted and not yet looked.
  *    So the unit stays PINNED, whatever else is counted wrong, and mappings go
  *    on, until coiommu_dtt_forget().  An unmap of what has no count is a bug of
- *    a driver, too: it is reported and changes nothing.
+ *    a driver, too: it is reported, and leaves the entry as it is.
  *
  * Memory.  RAM is System RAM and persistent memory, with struct pages for O_DIRECT
  * into files on it or without.  The directory is as long as the highest RAM needs, and RAM that the
@@ -82,10 +82,11 @@ static size_t dir_bytes(const struct coiommu_dtt *dtt)
 }
 
 /*
- * What is to be done when coiommu_dtt_get_unit() was not enough.  @entry's count
- * has been raised: this may be seen in any later value.  Returns COIOMMU_GET_*.
+ * The rest of counting in a unit, when coiommu_dtt_get_unit() was not enough.  The
+ * count of @entry has been raised: any later value may be looked at.  Returns
+ * COIOMMU_GET_*.
  */
-static int settle(struct coiommu_dtt *dtt, atomic_t *entry)
+static int get_unit_tail(struct coiommu_dtt *dtt, atomic_t *entry)
 {
 	u32 value = atomic_read(entry);
 	int ret = value & COIOMMU_DTT_PINNED ? 0 : COIOMMU_GET_UNPINNED;
@@ -109,7 +110,7 @@ static bool is_saturated(const atomic_t *entry)
  * coiommu_dtt_put_slow - take one from each of some units
  * @dtt: the table
  * @first: first unit
- * @last: last unit; below @first there is nothing to do
+ * @last: last unit; below @first there is none
  *
  * Any context.  Units that are not mapped, or not in the table, stay as they
  * are; the first of them is reported, all are counted.
@@ -156,10 +157,10 @@ static int get_unit(struct coiommu_dtt *dtt, u64 unit)
 	if (unlikely(!entry)) {
 		atomic64_inc(&dtt->refused);
 		if (unit >> COIOMMU_DTT_LEAF_SHIFT < dtt->nleaves)
-			schedule_work(&dtt->look);
+			schedule_work(&dtt->grow_work);
 		return -EREMOTEIO;
 	}
-	return coiommu_dtt_get_unit(dtt, entry) ? 0 : settle(dtt, entry);
+	return coiommu_dtt_get_unit(dtt, entry) ? 0 : get_unit_tail(dtt, entry);
 }
 
 /**
@@ -182,7 +183,7 @@ int coiommu_dtt_get_slow(struct coiommu_dtt *dtt, u64 addr, size_t size,
 	if (entry)
 		unit += entry - coiommu_dtt_entry(dtt, first);
 	for (; unit < end; unit++) {
-		int ret = entry ? settle(dtt, entry) : get_unit(dtt, unit);
+		int ret = entry ? get_unit_tail(dtt, entry) : get_unit(dtt, unit);
 
 		if (unlikely(ret < 0)) {
 			if (unit > first)
@@ -224,7 +225,7 @@ static int add_leaf(struct coiommu_dtt *dtt, unsigned long index, gfp_t gfp)
 	leaf = (void *)get_zeroed_page(gfp);
 	if (!leaf)
 		return -ENOMEM;
-	/* Others may add the same one; interrupts add, too. */
+	/* Another CPU may add the same one, in an interrupt as well. */
 	spin_lock_irqsave(&dtt->grow, flags);
 	used = publish_leaf(dtt, index, leaf);
 	spin_unlock_irqrestore(&dtt->grow, flags);
@@ -271,10 +272,10 @@ static int add_ram(struct resource *res, void *arg)
 	return coiommu_dtt_add(arg, res->start, res->end, GFP_KERNEL);
 }
 
-/* A mapping has found no leaf: has memory come since we looked? */
-static void look(struct work_struct *work)
+/* A mapping has found no leaf: memory may have come since the table was made. */
+static void add_new_ram(struct work_struct *work)
 {
-	struct coiommu_dtt *dtt = container_of(work, struct coiommu_dtt, look);
+	struct coiommu_dtt *dtt = container_of(work, struct coiommu_dtt, grow_work);
 
 	coiommu_ram_walk(dtt, add_ram);
 }
@@ -336,7 +337,7 @@ int coiommu_dtt_init(struct coiommu_dtt *dtt, unsigned int unit_shift,
 	dtt->unit_shift = unit_shift;
 	dtt->flag_accessed = accessed ? COIOMMU_DTT_ACCESSED : 0;
 	spin_lock_init(&dtt->grow);
-	INIT_WORK(&dtt->look, look);
+	INIT_WORK(&dtt->grow_work, add_new_ram);
 	dtt->ready = COIOMMU_DTT_PINNED | dtt->flag_accessed;
 	coiommu_ram_walk(&last, find_ram_last);
 	ret = make_directory(dtt, max(last + 1, hotplug_end));
@@ -344,7 +345,7 @@ int coiommu_dtt_init(struct coiommu_dtt *dtt, unsigned int unit_shift,
 		ret = make_directory(dtt, last + 1);
 	if (ret)
 		return ret;
-	/* Before the walk, so that no memory comes in between. */
+	/* Must come before the walk, or memory that comes in between is missed. */
 	dtt->hotplug.notifier_call = memory_event;
 	ret = register_memory_notifier(&dtt->hotplug);
 	if (ret)
@@ -401,7 +402,7 @@ u64 coiommu_dtt_mappings(struct coiommu_dtt *dtt)
 
 /**
  * coiommu_dtt_forget - set all counts to 0
- * @dtt: the table; nothing maps, and what unmaps takes no count
+ * @dtt: the table; no driver may map, and unmaps must find no count of theirs
  *
  * Returns what their sum was.
  */
@@ -415,13 +416,13 @@ u64 coiommu_dtt_forget(struct coiommu_dtt *dtt)
  * coiommu_dtt_free - free the table
  * @dtt: what coiommu_dtt_init() made, or as far as it came
  *
- * No device may be mapping, and the host must no longer know of the table.
+ * No driver may map or unmap, and the device must be disabled.
  */
 void coiommu_dtt_free(struct coiommu_dtt *dtt)
 {
 	unsigned long index;
 
-	cancel_work_sync(&dtt->look);
+	cancel_work_sync(&dtt->grow_work);
 	unregister_memory_notifier(&dtt->hotplug);
 	for (index = 0; index < dtt->nleaves; index++)
 		free_page((unsigned long)dtt->leaf[index]);

@@ -39,8 +39,8 @@
  * @flag_accessed: COIOMMU_DTT_ACCESSED if negotiated, else 0
  * @dir: the directory that the device reads, contiguous
  * @hotplug: adds leaves before memory goes online
- * @grow: held to add leaves: memory may come while the table is being made
- * @look: adds leaves for memory that came without being announced
+ * @grow: must be held to add leaves: memory may come while the table is being made
+ * @grow_work: adds leaves for memory that came without being announced
  * @saturated: a count is saturated, or was since coiommu_dtt_forget()
  * @underflows: unmaps of what was not mapped
  * @refused: maps refused because there is no leaf
@@ -54,7 +54,7 @@ struct coiommu_dtt {
 	__le64 *dir;
 	struct notifier_block hotplug;
 	spinlock_t grow;	/* leaves being added */
-	struct work_struct look;
+	struct work_struct grow_work;
 	bool saturated;
 	atomic64_t underflows;
 	atomic64_t refused;
@@ -73,8 +73,8 @@ void coiommu_dtt_put_slow(struct coiommu_dtt *dtt, u64 first, u64 last);
 /*
  * coiommu_dtt_leaf - the leaf that has a unit's entry, or NULL
  *
- * The load pairs with the release in add_leaf(): who sees the pointer sees a
- * zeroed leaf.
+ * The load pairs with the release in publish_leaf(): a CPU that sees the pointer sees
+ * a zeroed leaf.
  */
 static __always_inline atomic_t *coiommu_dtt_leaf(struct coiommu_dtt *dtt,
 						  u64 unit)
@@ -98,7 +98,7 @@ static __always_inline atomic_t *coiommu_dtt_entry(struct coiommu_dtt *dtt,
 	return likely(leaf) ? leaf + (unit & COIOMMU_LEAF_MASK) : NULL;
 }
 
-/* Add one to a count; whether the unit is PINNED and nothing else is to do. */
+/* Add one to a count.  Returns whether that is all: the unit is PINNED. */
 static __always_inline bool coiommu_dtt_get_unit(struct coiommu_dtt *dtt,
 						 atomic_t *entry)
 {
@@ -184,8 +184,8 @@ static __always_inline int coiommu_dtt_get(struct coiommu_dtt *dtt, u64 addr,
 /*
  * coiommu_dtt_put - take back one mapping of [addr, addr + size)
  *
- * To be called when nobody touches the memory through the mapping any more,
- * the bounce buffer's copy included.  Any context.
+ * Must be called after the last access through the mapping, the copy of a bounce
+ * buffer included.  Any context.
  */
 static __always_inline void coiommu_dtt_put(struct coiommu_dtt *dtt, u64 addr,
 					    size_t size)

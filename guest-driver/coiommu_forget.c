@@ -3,8 +3,8 @@
  * What is left behind: counts that no driver takes back, and devices that have been
  * unplugged.
  *
- * Some counts are never taken back, because of a driver's bug.  The table does
- * not tell whose a count is, so they are forgotten when no device is attached:
+ * Some counts are never taken back, because of a driver's bug.  The table does not
+ * tell which device has made a count, so they are forgotten when none is attached:
  * FORGET_DELAY after the last DETACH, to let late unmaps come first, and at once
  * if a count is saturated.  An unmap that comes later still must not take the
  * count of a new mapping: from then on the devices from which it can come are
@@ -12,7 +12,7 @@
  * its driver goes.
  *
  * An unplugged device keeps its operations, so that late unmaps take their counts
- * back, until nothing but our own reference keeps it.  No event tells of the last
+ * back, until only our own reference keeps it.  No event tells of the last
  * reference, so a work item looks at each REAP_INTERVAL.
  */
 #include <linux/workqueue.h>
@@ -139,7 +139,7 @@ static bool is_used(const struct coiommu_dev *cdev)
 	return kref_read(&cdev->dev->kobj.kref) > 1;
 }
 
-/* Drop what nothing uses any more.  Returns whether unplugged devices are left. */
+/* Drop unplugged devices that are not used any more.  Returns whether some are left. */
 static bool drop_unused(struct coiommu *coi)
 {
 	struct coiommu_dev *cdev, *next;
@@ -173,7 +173,7 @@ static void reap(struct work_struct *work)
 }
 
 /**
- * coiommu_reap_soon - look for unplugged devices that nothing uses
+ * coiommu_reap_soon - look for unplugged devices that are not used any more
  * @coi: the function
  */
 void coiommu_reap_soon(struct coiommu *coi)

@@ -11,18 +11,18 @@
  *
  * With an identity domain the core leaves a device's DMA alone, so that the
  * device's own dma_map_ops, which come when its driver binds, are in charge.
- * There is nothing to program: the host learns of a device by ATTACH.  The only
+ * No hardware is to be programmed: the host learns of a device by ATTACH.  The only
  * other domain is the one that blocks, where the core puts a device while it is
  * reset, and before it looks for a domain of VFIO's, of which there is none: no
  * driver uses the DMA API then.
  *
  * Two registrations.  The core looks for a device's IOMMU by the firmware node
  * that VIOT gave it; a device that VIOT does not name, as without VIOT or when
- * it is plugged in later, is offered to whoever has registered without one.
+ * it is plugged in later, is offered to each IOMMU that has registered without one.
  * Both find the same operations, and all devices belong to the first.
  *
- * A device that has a driver already can't join a group: the core counts who
- * uses a group when a driver binds.  It joins when that driver has gone;
+ * A device that has a driver already can't join a group: the core counts the users
+ * of a group when a driver binds.  It joins when that driver has gone;
  * coiommu_iommu_adopt().
  */
 #include <linux/iommu.h>
@@ -38,11 +38,11 @@
 #define MSI_SIZE	0x00100000
 
 /*
- * The core hands an operation nothing of ours, and a machine has one coIOMMU.
+ * The core calls operations without a pointer of ours, and a machine has one coIOMMU.
  * NULL unless a function is registered and not about to go.
  */
 static struct coiommu *active;
-static DEFINE_MUTEX(active_lock);	/* @active, as long as it is used */
+static DEFINE_MUTEX(active_lock);	/* @active; held as long as it is used */
 
 static void set_active(struct coiommu *coi)
 {
@@ -70,7 +70,7 @@ static struct iommu_device *iommu_of(struct pci_dev *pdev)
 	return iommu;
 }
 
-/* Is this device ours?  If so it gets a group. */
+/* Does the host track this device?  If so it gets a group. */
 static struct iommu_device *probe_device(struct device *dev)
 {
 	struct iommu_device *iommu;
@@ -85,7 +85,7 @@ static struct iommu_device *probe_device(struct device *dev)
 	 * device exists: it could never be unloaded.  What must keep it is a
 	 * driver that is bound, and for that there is hold() in
 	 * coiommu_track.c; unloading takes all devices out of their groups.
-	 * So give it back.  Who calls here holds what unloading waits for: the
+	 * So give it back.  The caller holds what unloading waits for: the
 	 * lock of the bus's notifiers, or our own probe.
 	 */
 	module_put(THIS_MODULE);
@@ -110,7 +110,7 @@ static void get_resv_regions(struct device *dev, struct list_head *head)
 		list_add_tail(&region->list, head);
 }
 
-/* Whatever the command line or an administrator wants: identity. */
+/* Identity, whatever the command line says. */
 static int def_domain_type(struct device *dev)
 {
 	return IOMMU_DOMAIN_IDENTITY;
@@ -158,7 +158,7 @@ err_sysfs:
  * @coi: the function, enabled and with its bus notifier in place, so that no
  *	device of a group can bind unseen
  *
- * To be called from the function's own probe: the driver core looks again at
+ * Must be called from the function's own probe: the driver core looks again at
  * drivers that wait for us when that has succeeded.  Where the core refuses
  * us there are no groups, and devices are tracked all the same.
  */
@@ -234,10 +234,11 @@ void coiommu_iommu_exit(struct coiommu *coi)
  * @coi: the function
  * @pdev: a device that has no driver any more
  *
- * The core looks at all devices when somebody registers, and else only when a
+ * The core looks at all devices when an IOMMU is registered, and else only when a
  * device comes.  Does nothing for devices that are in a group or not tracked.
- * Process context; may hold the device's lock.  To be called by our bus notifier
- * only, which is unregistered before coiommu_iommu_exit(): the two never meet.
+ * Process context; the caller may hold the device's lock, and must not hold coi->lock.
+ * Must be called by our bus notifier only, which is unregistered before
+ * coiommu_iommu_exit() runs.
  */
 void coiommu_iommu_adopt(struct coiommu *coi, struct pci_dev *pdev)
 {

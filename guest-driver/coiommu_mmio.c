@@ -22,7 +22,7 @@
  * type, and busy is what no device maps: interrupt controllers, and a "RAM buffer"
  * that the kernel makes of up to 64 MiB after the RAM that it uses.
  */
-static int note(struct resource *res, void *arg)
+static int add_mmio(struct resource *res, void *arg)
 {
 	struct coiommu_mmio *mmio = arg;
 	struct range *ranges;
@@ -46,13 +46,13 @@ static int note(struct resource *res, void *arg)
  * coiommu_mmio_init - copy the list of all MMIO
  * @mmio: zeroed
  *
- * Process context.  Returns 0 or -ENOMEM.  In any case coiommu_mmio_free() must
- * be called.
+ * Process context.  Returns 0 or -ENOMEM.  The caller must call coiommu_mmio_free()
+ * in either case.
  */
 int coiommu_mmio_init(struct coiommu_mmio *mmio)
 {
 	int ret = walk_iomem_res_desc(IORES_DESC_NONE, IORESOURCE_MEM, 0, -1,
-				      mmio, note);
+				      mmio, add_mmio);
 
 	return ret == -ENOMEM ? ret : 0;
 }

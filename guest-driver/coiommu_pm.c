@@ -5,12 +5,12 @@
  * What the machine loses.  Waking up from S3 or S4 is a reset for the host's
  * devices: ours has forgotten table, request pages, attached endpoints and
  * everything that was pinned, and has not touched guest memory.  The drivers of
- * the tracked devices know nothing of that.  Their rings and buffers are still
+ * the tracked devices don't notice.  Their rings and buffers are still
  * mapped, counted in the table, and are used again as soon as the devices are
  * back.  So before the first of them resumes all of that is told anew, and what
- * has a count is pinned.  Suspend to idle loses nothing, and neither does
- * anything that is broken off before the machine sleeps (pm_test): the device
- * says that it is still enabled, and nothing is done.
+ * has a count is pinned.  After suspend to idle, and after
+ * a sleep that is broken off before the machine sleeps (pm_test), the device says that
+ * it is still enabled, and all is left as it is.
  *
  * Order.  A device link makes us the supplier of each tracked device: it sleeps
  * before us and wakes after us.  It must all be done in the "noirq" phase,
@@ -41,6 +41,7 @@
 #include <linux/io.h>
 #include <linux/ioport.h>
 #include <linux/pm.h>
+#include <linux/sched.h>
 
 #include "coiommu.h"
 #include "coiommu_pm.h"
@@ -52,8 +53,8 @@
  * @coi: the function
  * @pdev: a device that is about to be tracked
  *
- * Bridges further up wake before it anyway.  Process context.  Returns whether
- * that is settled; if so coiommu_pm_unlink() undoes it.
+ * Bridges further up wake before it anyway.  Process context.  Returns whether it
+ * could be done; if so the caller must call coiommu_pm_unlink() in the end.
  */
 bool coiommu_pm_link(struct coiommu *coi, struct pci_dev *pdev)
 {
@@ -79,7 +80,7 @@ void coiommu_pm_unlink(struct coiommu *coi, struct pci_dev *pdev)
 
 #ifdef CONFIG_PM_SLEEP
 
-/* The host does not know of the table, so nobody else writes to the flag. */
+/* The host does not know of the table, so only this CPU writes to the flag. */
 static void clear_pinned(struct coiommu_dtt *dtt)
 {
 	u64 unit, units = (u64)dtt->nleaves << COIOMMU_DTT_LEAF_SHIFT;
@@ -106,11 +107,12 @@ struct wakeup {
 	int error;
 };
 
-/* Holds coi->lock. */
+/* The caller must hold coi->lock. */
 static void attach_again(struct wakeup *wakeup)
 {
 	struct coiommu_dev *cdev;
 
+	lockdep_assert_held(&wakeup->coi->lock);
 	list_for_each_entry(cdev, &wakeup->coi->devices, node) {
 		u32 status;
 
@@ -135,8 +137,8 @@ static u64 leaf_bytes(const struct coiommu_dtt *dtt)
 }
 
 /*
- * Have [addr, end) pinned where it is counted, leaf by leaf.  A failure does not
- * keep the rest of the machine from working.
+ * Have [addr, end) pinned where it is counted, leaf by leaf; the caller may sleep.  A
+ * failure does not keep the rest of the machine from working.
  */
 static void pin_range(struct wakeup *wakeup, u64 addr, u64 end)
 {
@@ -148,6 +150,7 @@ static void pin_range(struct wakeup *wakeup, u64 addr, u64 end)
 
 		wakeup->error = wakeup->error ?: ret;
 		addr = stop;
+		cond_resched();
 	}
 }
 
@@ -182,7 +185,7 @@ static int coiommu_resume_noirq(struct device *dev)
 	mutex_lock(&coi->lock);
 	attach_again(&wakeup);
 	mutex_unlock(&coi->lock);
-	/* Without an endpoint nothing can be pinned, and nothing needs to be. */
+	/* Without an endpoint no memory can be pinned, nor needs to be. */
 	if (wakeup.attached)
 		pin_counted(&wakeup);
 	return wakeup.error;

@@ -35,7 +35,7 @@ struct taken {
 static LIST_HEAD(taken_list);
 static DEFINE_MUTEX(taken_lock);	/* taken_list */
 
-/* The first device of the list, which the caller owns from now on, or NULL. */
+/* The first device of the list, or NULL; the caller must drop its reference. */
 static struct pci_dev *taken_pop(void)
 {
 	struct pci_dev *pdev = NULL;
@@ -57,7 +57,7 @@ static void rebind(struct work_struct *work)
 	struct pci_dev *pdev;
 
 	while ((pdev = taken_pop())) {
-		/* Does nothing to a device that has gone, or has a driver. */
+		/* Leaves a device alone that has gone, or has a driver. */
 		if (!device_attach(&pdev->dev))
 			pci_warn(pdev, "coiommu: no driver has taken the device back\n");
 		pci_dev_put(pdev);
@@ -70,8 +70,8 @@ static DECLARE_WORK(rebind_work, rebind);
  * coiommu_rebind_take - unbind a device until coIOMMU is back
  * @pdev: a device that may have a driver
  *
- * Process context; must not be called with the device's lock, nor in a bus
- * notifier.
+ * Process context; the caller must hold neither the device's lock nor coi->lock, and
+ * must not be a bus notifier.
  */
 void coiommu_rebind_take(struct pci_dev *pdev)
 {
@@ -90,7 +90,7 @@ void coiommu_rebind_take(struct pci_dev *pdev)
 /**
  * coiommu_rebind_start - look for drivers for what was taken before
  *
- * To be called when a function has been probed.  Does not wait.
+ * To be called at the end of a function's probe.  Does not wait.
  */
 void coiommu_rebind_start(void)
 {
@@ -100,7 +100,7 @@ void coiommu_rebind_start(void)
 /**
  * coiommu_rebind_exit - forget what was taken
  *
- * To be called when the module is unloaded, without any function left.
+ * To be called when the module is unloaded and no function is left.
  */
 void coiommu_rebind_exit(void)
 {

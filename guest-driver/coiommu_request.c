@@ -4,9 +4,8 @@
  *
  * There is a request page (a slot) for each possible CPU.  A slot is used on
  * its CPU, with interrupts off, from the first store to it to the load of the
- * status; nothing else ever touches it, so there is no lock.  That works in any
- * context in which memory may be mapped, hard interrupts included (an NMI must
- * not).  The device serves the request before the doorbell write completes.
+ * status, and by no other CPU, so there is no lock.  That works in any context in
+ * which memory may be mapped, hard interrupts included (an NMI must not).  The device serves the request before the doorbell write completes.
  *
  * PIN requests are made from what has just been counted (see coiommu_dtt.c).
  * The count of the units is above zero by now, so those found PINNED here stay
@@ -16,7 +15,7 @@
  *
  * What takes time in the host is a block that it has to pin, so a request
  * touches few of them: no more than as if all its pages lay side by side.  The
- * rest of a list that jumps between a few blocks costs nothing then, as it is
+ * rest of a list that jumps between a few blocks costs no request then, as it is
  * found PINNED.  And the device may stop when it has taken some 10 ms, and
  * answer AGAIN: what is not PINNED by then is gathered and asked for again.
  */
@@ -133,8 +132,8 @@ static void note_time(struct coiommu_slots *slots, s64 ns)
 }
 
 /*
- * Send what is in slot @cpu, a PIN of @pages pages or something else and 0.  The
- * caller runs on that CPU with interrupts off.  Returns the status,
+ * Send what is in slot @cpu, a PIN of @pages pages or another request and 0.  The
+ * caller must run on that CPU, with interrupts off.  Returns the status,
  * COIOMMU_ST_PENDING if the device did not serve it.
  */
 static u32 ring(struct coiommu_slots *slots, unsigned int cpu, u64 pages)
@@ -197,9 +196,9 @@ u32 coiommu_endpoint_request(struct coiommu *coi, u32 opcode,
 }
 
 /*
- * Take a note that the batch goes on in the block of frame @first.  False if it
- * touches enough of them: those of the most pages that a request may have, if
- * they lie side by side.
+ * Note that the batch goes on in the block of frame @first.  False if it touches as
+ * many as it may: those of the most pages that a request may have, if they lie side
+ * by side.
  */
 static bool batch_block(struct pin_batch *batch, u64 first)
 {

@@ -17,7 +17,7 @@
  *
  * The operations stay after DETACH: what is freed late, as page_pool does when the
  * last packet has been read, still takes its count back.  They stay on an
- * unplugged device, too, until nothing but our own reference keeps it.  They go
+ * unplugged device, too, until only our own reference keeps it.  They go
  * when a driver binds whose DMA is not tracked, as its own mappings would be
  * refused: what has not been unmapped by then stays counted until it is forgotten
  * (coiommu_forget.c).
@@ -32,7 +32,7 @@
  * The end, in the order of the remove callback:
  *
  * 1. coiommu_track_stop() sets @going.  coiommu_track_bind() and coiommu_iommu_adopt()
- *    look at it and do nothing any more.  Then it takes from their drivers all
+ *    look at it and return at once from then on.  Then it takes from their drivers all
  *    devices that are held, as no group that goes may be in use
  *    (coiommu_iommu.c); their notifications end the tracking.
  * 2. coiommu_bus_exit() takes the notifiers from the buses, and so waits for all
@@ -99,8 +99,7 @@ static bool has_bound_child(struct pci_dev *pdev)
 }
 
 /*
- * Why the device's DMA addresses are not ours to count, or NULL, and then its
- * shadow is up to date.
+ * Why the device's DMA can't be counted, or NULL, and then its shadow is up to date.
  */
 static const char *untracked_reason(struct coiommu_dev *cdev, struct device *dev)
 {
@@ -183,7 +182,7 @@ static const char *attach_status_name(u32 status)
 }
 
 /* ATTACH; returns why it was refused, or NULL. */
-static const char *begin(struct coiommu *coi, struct coiommu_dev *cdev)
+static const char *attach(struct coiommu *coi, struct coiommu_dev *cdev)
 {
 	struct pci_dev *pdev = cdev->pdev;
 	u32 status;
@@ -205,7 +204,7 @@ static const char *begin(struct coiommu *coi, struct coiommu_dev *cdev)
 }
 
 /* Returns why the function is not tracked from here on, or NULL. */
-static const char *try_attach(struct coiommu *coi, struct pci_dev *pdev)
+static const char *try_track(struct coiommu *coi, struct pci_dev *pdev)
 {
 	struct coiommu_dev *cdev = coiommu_dev_find(coi, &pdev->dev);
 	const char *reason;
@@ -217,7 +216,7 @@ static const char *try_attach(struct coiommu *coi, struct pci_dev *pdev)
 	if (!cdev)
 		return "out of memory";
 	reason = hold(cdev) ?: untracked_reason(cdev, &pdev->dev);
-	return reason ?: begin(coi, cdev);
+	return reason ?: attach(coi, cdev);
 }
 
 /*
@@ -253,7 +252,7 @@ void coiommu_track_bind(struct coiommu *coi, struct pci_dev *pdev)
 	ours = coiommu_endpoint_request(coi, COIOMMU_OP_PROBE, pdev) ==
 	       COIOMMU_ST_OK;
 	if (ours)
-		reason = try_attach(coi, pdev);
+		reason = try_track(coi, pdev);
 	if (ours && !reason)
 		return;
 	cdev = coiommu_dev_find(coi, &pdev->dev);
@@ -279,7 +278,7 @@ static void clear_bus_master(struct coiommu_dev *cdev)
 }
 
 /* DETACH. */
-static void end_tracking(struct coiommu_dev *cdev)
+static void detach(struct coiommu_dev *cdev)
 {
 	struct pci_dev *pdev = cdev->pdev;
 	u32 status;
@@ -310,7 +309,7 @@ void coiommu_track_release(struct coiommu_dev *cdev)
 		return;
 	if (cdev->attached) {
 		clear_bus_master(cdev);
-		end_tracking(cdev);
+		detach(cdev);
 	}
 	release(cdev);
 	if (!counted)
@@ -330,7 +329,7 @@ void coiommu_track_release(struct coiommu_dev *cdev)
  */
 void coiommu_track_give_up(struct coiommu_dev *function)
 {
-	end_tracking(function);
+	detach(function);
 	/* Must come after: a map that sees it does not wait for its pin. */
 	WRITE_ONCE(function->given_up, true);
 }

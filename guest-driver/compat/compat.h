@@ -99,7 +99,7 @@ static inline void compat_synchronize_ops(void)
 
 #else
 
-/* Only a name here: nothing outside this driver sets or looks at the bit. */
+/* Only a name here: the bit never leaves this driver. */
 #ifndef DMA_ATTR_MMIO
 #define DMA_ATTR_MMIO		BIT(31)
 #endif

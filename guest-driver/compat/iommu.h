@@ -87,8 +87,8 @@ static inline bool compat_iommu_may_join(struct device *dev)
 
 /*
  * Kernels that have one IOMMU driver for a bus never take it back: devices
- * that come later, and who registers next, would find operations of a module
- * that has gone.  To be called when the last registration has been undone.
+ * that come later, and the IOMMU that is registered next, would find operations of a
+ * module that has gone.  Must be called when the last registration has been undone.
  */
 static inline void compat_iommu_leave_buses(const struct iommu_ops *ops)
 {
