@@ -43,19 +43,15 @@
  *    on, until coiommu_dtt_forget().  An unmap of what has no count is a bug of
  *    a driver, too: it is reported, and leaves the entry as it is.
  *
- * Memory.  RAM is System RAM and persistent memory, with struct pages for O_DIRECT
- * into files on it or without.  The directory is as long as the highest RAM needs, and RAM that the
- * device says may be added, rounded up to whole pages.  If there is no memory
- * for so much, what may be added later does without.  Leaves exist where RAM
- * is.  System RAM is announced before it comes.  Persistent memory is not, so a
- * mapping that finds no leaf has a work item look for new memory; it fails, but
- * the next one finds the leaf, and the block layer tries again until it does.
- * Memory beyond the directory can be used, but a DMA mapping of it fails.
+ * Memory.  RAM is System RAM and persistent memory (coiommu_ram.c).  The directory is
+ * as long as the highest RAM needs, and RAM that the device says may be added, rounded
+ * up to whole pages.  If there is no memory for so much, what may be added later does
+ * without.  Leaves exist where RAM is.  System RAM is announced before it comes.
+ * Persistent memory is not, so a mapping that finds no leaf has a work item look for
+ * new memory; it fails, but the next one finds the leaf, and the block layer tries again
+ * until it does.  Memory beyond the directory can be used, but a DMA mapping of it fails.
  *
- * Which memory devices can be told to reach, and which the host can't pin, is said
- * in coiommu_ram.c.  What can't be pinned is kept from going online.
- * Leaves are freed with the table only: the hot path looks at them without a
- * lock.
+ * Leaves must be freed with the table only: the hot path looks at them without a lock.
  */
 #define pr_fmt(fmt) "coiommu: " fmt
 

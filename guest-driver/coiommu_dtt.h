@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The table, and the hot path: counting a mapping in the table.  No lock, no allocation, one
+ * The table, and the hot path: counting a mapping.  No lock, no allocation, one
  * atomic operation per unit, one lookup per leaf.  A mapping within one leaf is
  * counted inline, and until something is not as usual.  coiommu_dtt.c explains
  * the rest.

@@ -76,29 +76,15 @@ static void stop(struct coiommu *coi)
 	coiommu_dtt_free(&coi->dtt);
 }
 
-static int coiommu_probe(struct pci_dev *pdev, const struct pci_device_id *id)
+/* Map the registers of a device that the driver understands. */
+static int open_device(struct coiommu *coi)
 {
-	struct coiommu *coi;
+	struct pci_dev *pdev = coi->pdev;
 	int ret;
-
-	if (cc_platform_has(CC_ATTR_MEM_ENCRYPT)) {
-		pci_err(pdev, "memory is encrypted: the host cannot read the table\n");
-		return -ENODEV;
-	}
-	if (atomic_xchg(&coiommu_present, 1)) {
-		pci_err(pdev, "a second coIOMMU cannot be used\n");
-		return -EBUSY;
-	}
-	ret = -ENOMEM;
-	coi = kzalloc(sizeof(*coi), GFP_KERNEL);
-	if (!coi)
-		goto err_present;
-	coi->pdev = pdev;
-	pci_set_drvdata(pdev, coi);
 
 	ret = pci_enable_device_mem(pdev);
 	if (ret)
-		goto err_free;
+		return ret;
 	ret = pci_request_mem_regions(pdev, KBUILD_MODNAME);
 	if (ret)
 		goto err_disable;
@@ -109,33 +95,84 @@ static int coiommu_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 	ret = coiommu_check_device(coi);
 	if (ret)
 		goto err_unmap;
-	ret = start(coi);
-	if (ret)
-		goto err_unmap;
-	pci_info(pdev, "version %s, interface %u.%u, unit %u KiB, pin block %u KiB, table for %llu MiB\n",
-		 COIOMMU_RELEASE, readl(coi->regs + COIOMMU_REG_VERSION) >> 16,
-		 readl(coi->regs + COIOMMU_REG_VERSION) & 0xffff,
-		 1u << (coi->dtt.unit_shift - 10),
-		 1u << (readl(coi->regs + COIOMMU_REG_BLOCK_SHIFT) - 10),
-		 (u64)coi->dtt.nleaves << (COIOMMU_DTT_LEAF_SHIFT +
-					   coi->dtt.unit_shift - 20));
-	coiommu_track_init(coi);
-	ret = coiommu_bus_init(coi);
-	if (ret)
-		goto err_stop;
-	coiommu_iommu_init(coi);
-	coiommu_debugfs_init(coi);
-	coiommu_rebind_start();
 	return 0;
 
-err_stop:
-	stop(coi);
 err_unmap:
 	iounmap(coi->regs);
 err_regions:
 	pci_release_mem_regions(pdev);
 err_disable:
 	pci_disable_device(pdev);
+	return ret;
+}
+
+static void close_device(struct coiommu *coi)
+{
+	iounmap(coi->regs);
+	pci_release_mem_regions(coi->pdev);
+	pci_disable_device(coi->pdev);
+}
+
+static void report_started(struct coiommu *coi)
+{
+	u32 version = readl(coi->regs + COIOMMU_REG_VERSION);
+	u32 block_shift = readl(coi->regs + COIOMMU_REG_BLOCK_SHIFT);
+
+	pci_info(coi->pdev, "version %s, interface %u.%u, unit %u KiB, pin block %u KiB, table for %llu MiB\n",
+		 COIOMMU_RELEASE, version >> 16, version & 0xffff,
+		 1u << (coi->dtt.unit_shift - 10), 1u << (block_shift - 10),
+		 (u64)coi->dtt.nleaves << (COIOMMU_DTT_LEAF_SHIFT +
+					   coi->dtt.unit_shift - 20));
+}
+
+/* Make and start all that works on an open device. */
+static int start_all(struct coiommu *coi)
+{
+	int ret = start(coi);
+
+	if (ret)
+		return ret;
+	report_started(coi);
+	coiommu_track_init(coi);
+	ret = coiommu_bus_init(coi);
+	if (ret) {
+		stop(coi);
+		return ret;
+	}
+	coiommu_iommu_init(coi);
+	coiommu_debugfs_init(coi);
+	coiommu_rebind_start();
+	return 0;
+}
+
+static int coiommu_probe(struct pci_dev *pdev, const struct pci_device_id *id)
+{
+	struct coiommu *coi;
+	int ret = -ENOMEM;
+
+	if (cc_platform_has(CC_ATTR_MEM_ENCRYPT)) {
+		pci_err(pdev, "memory is encrypted: the host cannot read the table\n");
+		return -ENODEV;
+	}
+	if (atomic_xchg(&coiommu_present, 1)) {
+		pci_err(pdev, "a second coIOMMU cannot be used\n");
+		return -EBUSY;
+	}
+	coi = kzalloc(sizeof(*coi), GFP_KERNEL);
+	if (!coi)
+		goto err_present;
+	coi->pdev = pdev;
+	pci_set_drvdata(pdev, coi);
+	ret = open_device(coi);
+	if (ret)
+		goto err_free;
+	ret = start_all(coi);
+	if (ret)
+		goto err_close;
+	return 0;
+
+err_close:
+	close_device(coi);
 err_free:
 	kfree(coi);
 err_present:
@@ -157,9 +194,7 @@ static void coiommu_remove(struct pci_dev *pdev)
 	coiommu_iommu_exit(coi);
 	coiommu_track_exit(coi);
 	stop(coi);
-	iounmap(coi->regs);
-	pci_release_mem_regions(pdev);
-	pci_disable_device(pdev);
+	close_device(coi);
 	kfree(coi);
 	atomic_set(&coiommu_present, 0);
 }

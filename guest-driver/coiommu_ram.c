@@ -2,7 +2,8 @@
 /*
  * Which memory there is, and which of it the host can't pin.
  *
- * RAM is what drivers may map: System RAM, and persistent memory.
+ * RAM is what drivers may map: System RAM, and persistent memory, with struct pages for
+ * O_DIRECT into files on it or without.
  *
  * Memory of a virtio-mem device is none that can be pinned, as the host may take
  * it back page by page.  A mapping of it fails, and disk drivers try that again for

@@ -5,7 +5,8 @@
  * There is a request page (a slot) for each possible CPU.  A slot is used on
  * its CPU, with interrupts off, from the first store to it to the load of the
  * status, and by no other CPU, so there is no lock.  That works in any context in
- * which memory may be mapped, hard interrupts included (an NMI must not).  The device serves the request before the doorbell write completes.
+ * which memory may be mapped, hard interrupts included (an NMI must not).  The device
+ * serves the request before the doorbell write completes.
  *
  * PIN requests are made from what has just been counted (see coiommu_dtt.c).
  * The count of the units is above zero by now, so those found PINNED here stay
@@ -367,8 +368,7 @@ static int pin(struct coiommu *coi, struct pin_cursor *cur)
  *
  * Units in it that have no count are left out, and need not be in the table.
  * Any context.  Returns 0 when devices can reach all of it, and that holds
- * until the count is taken back; or -ENOMEM, -EREMOTEIO
- * or -EIO.
+ * until the count is taken back; or -ENOMEM, -EREMOTEIO or -EIO.
  */
 int coiommu_pin(struct coiommu *coi, u64 addr, size_t size)
 {
