@@ -81,8 +81,8 @@ def tests_of(level):
 
 
 def is_named(test, only):
-    """Is this name of --only the test, or the test on each of its kernels?"""
-    return test == only or re.match(re.escape(only) + r"-\d", test)
+    """Is this name of --only the test, or its beginning up to a dash?"""
+    return test == only or test.startswith(only + "-")
 
 
 def fail(text):
@@ -222,7 +222,8 @@ def parse():
         epilog="Logs, one per test, go to $COIOMMU_BUILD/logs (build/logs).")
     parser.add_argument("levels", nargs="*", metavar="LEVEL")
     parser.add_argument("--only", action="append", default=[], metavar="NAME",
-                        help="run only the tests of this name (once for each)")
+                        help="run only the tests of this name, or that "
+                        "begin with it and a dash (once for each)")
     parser.add_argument("--list", action="store_true",
                         help="name each test, and what it shows")
     parser.add_argument("--junit", metavar="FILE",
