@@ -70,7 +70,7 @@ class Qemu:
                                       "above") from None
 
     def alive(self):
-        return self.process.poll() is None
+        return self.process is not None and self.process.poll() is None
 
     def qmp(self, command, **arguments):
         """The result of a command."""
@@ -90,10 +90,10 @@ class Qemu:
             self.events.append(reply["event"])
 
     def close(self):
-        """End QEMU: its exit status."""
+        """End QEMU: its exit status, or None if it was never started."""
         if self.alive():
             self.process.kill()
-        status = self.process.wait()
+        status = self.process and self.process.wait()
         self.folder.cleanup()
         return status
 
