@@ -83,7 +83,8 @@ static void request_serve(CoiommuState *s, CoiommuRing *ring)
  */
 static bool request_take(CoiommuState *s, uint32_t slot, CoiommuRing *ring)
 {
-    uint32_t status = coiommu_ring_find(s, slot, ring);
+    void *page;
+    uint32_t status = coiommu_ring_find(s, slot, ring, &page);
 
     if (status) {
         doorbell_bad(s, slot, status);
@@ -95,8 +96,7 @@ static bool request_take(CoiommuState *s, uint32_t slot, CoiommuRing *ring)
     ring->done = 0;
     ring->blocks = 0;
     ring->progress = false;
-    status = coiommu_request_decode((void *)ring->page.hva,
-                                    &ring->req);
+    status = coiommu_request_decode(page, &ring->req);
     trace_coiommu_request(slot, ring->req.opcode, ring->req.endpoint,
                           ring->req.count);
     if (status) {

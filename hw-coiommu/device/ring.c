@@ -27,13 +27,8 @@ static uint32_t request_gpa(CoiommuState *s, uint32_t slot, hwaddr *gpa)
     return *gpa % COIOMMU_REQ_PAGE_SIZE ? COIOMMU_ST_INVALID : COIOMMU_ST_OK;
 }
 
-static bool find_page(CoiommuState *s, CoiommuRing *ring)
-{
-    return coiommu_ram_resolve(&s->ram, ring->gpa, COIOMMU_REQ_PAGE_SIZE,
-                               &ring->page);
-}
-
-uint32_t coiommu_ring_find(CoiommuState *s, uint32_t slot, CoiommuRing *ring)
+uint32_t coiommu_ring_find(CoiommuState *s, uint32_t slot, CoiommuRing *ring,
+                           void **page)
 {
     uint32_t status = request_gpa(s, slot, &ring->gpa);
 
@@ -43,24 +38,33 @@ uint32_t coiommu_ring_find(CoiommuState *s, uint32_t slot, CoiommuRing *ring)
     ring->slot = slot;
     ring->table = s->domain.pins.table.generation;
     ring->pins = s->domain.pins.generation;
-    return find_page(s, ring) ? COIOMMU_ST_OK : COIOMMU_ST_RANGE;
+    *page = coiommu_ram_ptr(&s->ram, ring->gpa, COIOMMU_REQ_PAGE_SIZE);
+    return *page ? COIOMMU_ST_OK : COIOMMU_ST_RANGE;
 }
 
-bool coiommu_ring_is_stale(CoiommuState *s, CoiommuRing *ring)
+bool coiommu_ring_is_stale(CoiommuState *s, const CoiommuRing *ring)
 {
     hwaddr gpa;
 
     return s->domain.pins.table.generation != ring->table ||
            request_gpa(s, ring->slot, &gpa) || gpa != ring->gpa ||
-           !find_page(s, ring);
+           !coiommu_ram_ptr(&s->ram, gpa, COIOMMU_REQ_PAGE_SIZE);
 }
 
-void coiommu_ring_answer(CoiommuState *s, CoiommuRing *ring, uint32_t status)
+void coiommu_ring_answer(CoiommuState *s, const CoiommuRing *ring,
+                         uint32_t status)
 {
-    struct coiommu_request *page = (struct coiommu_request *)ring->page.hva;
+    struct coiommu_request *page;
+    CoiommuExtent piece;
 
+    /* Looked up anew: guest RAM may have changed while it was served. */
+    if (!coiommu_ram_resolve(&s->ram, ring->gpa, COIOMMU_REQ_PAGE_SIZE,
+                             &piece)) {
+        return;
+    }
+    page = (struct coiommu_request *)piece.hva;
     qatomic_set(&page->done, cpu_to_le32(ring->done));
     /* Release: a driver that sees the status sees done and PINNED as well. */
     qatomic_store_release(&page->status, cpu_to_le32(status));
-    s->ram.set_dirty(&ring->page);
+    s->ram.set_dirty(&piece);
 }

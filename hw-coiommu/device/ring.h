@@ -16,7 +16,6 @@
  * CoiommuRing - a doorbell that is being served
  * @slot: which it was
  * @gpa: its request page
- * @page: where that is, until the BQL is dropped or the gate left
  * @table: CoiommuTable.generation when that was looked up
  * @pins: CoiommuPins.generation then
  * @partial: the driver rings again for what is left
@@ -29,7 +28,6 @@
 typedef struct CoiommuRing {
     uint32_t slot;
     hwaddr gpa;
-    CoiommuExtent page;
     unsigned table;
     unsigned pins;
     bool partial;
@@ -40,17 +38,21 @@ typedef struct CoiommuRing {
     bool progress;
 } CoiommuRing;
 
-/* Find the request page of a slot.  Returns a COIOMMU_ST_*. */
-uint32_t coiommu_ring_find(CoiommuState *s, uint32_t slot, CoiommuRing *ring);
+/*
+ * Find the request page of a slot.  Returns a COIOMMU_ST_*, and in @page where
+ * it is in this process, until the BQL is dropped or the gate left.
+ */
+uint32_t coiommu_ring_find(CoiommuState *s, uint32_t slot, CoiommuRing *ring,
+                           void **page);
 
 /*
  * Is the table given up that the request was rung for, or its page no longer
- * there?  Then no driver waits for an answer in the page.  If not, @page is
- * what it is now.
+ * there?  Then no driver waits for an answer in the page.
  */
-bool coiommu_ring_is_stale(CoiommuState *s, CoiommuRing *ring);
+bool coiommu_ring_is_stale(CoiommuState *s, const CoiommuRing *ring);
 
 /* Tell the status, in the request page if it is still RAM. */
-void coiommu_ring_answer(CoiommuState *s, CoiommuRing *ring, uint32_t status);
+void coiommu_ring_answer(CoiommuState *s, const CoiommuRing *ring,
+                         uint32_t status);
 
 #endif /* COIOMMU_RING_H */
