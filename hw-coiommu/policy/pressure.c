@@ -25,8 +25,8 @@ static const char trigger[] = "some 150000 2000000";
 /**
  * CoiommuPressure - the watch; BQL
  * @unpin, @events: the owner's
- * @fd: the file that is polled, -1 if none
- * @source: its source in the main loop, 0 if none
+ * @fd: the file that is polled
+ * @source: its source in the main loop, 0 when the file has gone
  */
 struct CoiommuPressure {
     CoiommuUnpin *unpin;
@@ -73,19 +73,24 @@ static GIOCondition trigger_set(int fd)
 CoiommuPressure *coiommu_pressure_start(const char *path, CoiommuUnpin *unpin,
                                         Stat64 *events)
 {
-    CoiommuPressure *p = g_new0(CoiommuPressure, 1);
+    CoiommuPressure *p;
     GIOCondition condition;
     int fd = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
 
+    condition = fd < 0 ? 0 : trigger_set(fd);
+    trace_coiommu_pressure_watch(path, condition ? 0 : errno);
+    if (!condition) {
+        if (fd >= 0) {
+            close(fd);
+        }
+        return NULL;
+    }
+    p = g_new0(CoiommuPressure, 1);
     p->unpin = unpin;
     p->events = events;
     p->fd = fd;
-    condition = fd < 0 ? 0 : trigger_set(fd);
-    trace_coiommu_pressure_watch(path, condition ? 0 : errno);
-    if (condition) {
-        p->source = g_unix_fd_add(fd, condition | G_IO_ERR | G_IO_HUP,
-                                  pressure_event, p);
-    }
+    p->source = g_unix_fd_add(fd, condition | G_IO_ERR | G_IO_HUP,
+                              pressure_event, p);
     return p;
 }
 
@@ -97,8 +102,6 @@ void coiommu_pressure_stop(CoiommuPressure *p)
     if (p->source) {
         g_source_remove(p->source);
     }
-    if (p->fd >= 0) {
-        close(p->fd);
-    }
+    close(p->fd);
     g_free(p);
 }

@@ -11,8 +11,8 @@ typedef struct CoiommuPressure CoiommuPressure;
 
 /*
  * Start to watch the file at @path, for @unpin to let go; each event is counted
- * in @events.  Both must outlive it.  Where that can't be watched, this does
- * nothing.  BQL, as for the end of it.
+ * in @events.  Both must outlive it.  Returns NULL where that can't be watched.
+ * BQL, as for the end of it, which may be given NULL.
  */
 CoiommuPressure *coiommu_pressure_start(const char *path, CoiommuUnpin *unpin,
                                         Stat64 *events);
