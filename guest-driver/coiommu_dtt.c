@@ -28,8 +28,8 @@
  *    after the last use.  So what a device may reach has a count above zero,
  *    always, and the host unpins only what has zero.
  * 2. The addition is a full barrier, and PINNED is looked at in what it
- *    returned, or later.  The host clears PINNED, has a full barrier, and then
- *    looks at the count.  One of the two sees the other: either the host
+ *    returned, or later.  The host looks at the count as it clears PINNED, or
+ *    after a full barrier.  One of the two sees the other: either the host
  *    leaves the memory pinned, or we find PINNED clear and ask.
  * 3. PINNED clear is never an error, only a reason to ask (coiommu_pin()), and
  *    the answer counts, not the flag: while a request is made other CPUs may
